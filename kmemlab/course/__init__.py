@@ -1,0 +1,1 @@
+"""Floor 10: notebooks in, notebooks out: build, checks, chapters."""

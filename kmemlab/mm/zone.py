@@ -1,0 +1,132 @@
+"""struct zone: a stretch of page frames that are good for the same uses, and the lists of its free blocks."""
+
+from __future__ import annotations
+
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, MemMap
+from kmemlab.sim.column import Column, column
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del
+from kmemlab.sim.struct import Cell, Struct
+from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_TYPES
+from kmemlab.types.zone_type import MAX_NR_ZONES
+
+LISTS_PER_ZONE = MAX_ORDER * MIGRATE_TYPES
+
+# enum zone_stat_item: the index of a counter in zone.vm_stat.
+NR_FREE_PAGES = 0
+NR_ZONE_STATS = 16
+
+WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = range(4)
+
+
+@kernel("include/linux/mmzone.h", "struct zone", left_out="per-CPU lists, compaction and memory hotplug fields")
+class Zone(Struct):
+    """The zone `index` of node `node`: a span of page frames, some of them holes, and lists of its free blocks by order.
+
+    `nr_free[order]` counts the free blocks of an order (C keeps it in `free_area[order].nr_free`), and
+    `free_list[order][migratetype]` is the number of the list's head in `page.lru`.
+    """
+
+    zone_start_pfn = Cell()
+    spanned_pages = Cell()
+    present_pages = Cell()
+    managed_pages = Cell()
+    watermark_boost = Cell()
+    nr_owned = Cell()  # ours: pages that some allocation still holds, for the law of conservation
+
+    nr_free: Column
+    vm_stat: Column
+    lowmem_reserve: Column
+    watermark: Column
+
+    def __init__(self, page: MemMap, node: int, index: int, name: str, slot: int) -> None:
+        """`slot` numbers the zones of the machine, so that each has list heads of its own behind the pages."""
+        self.page = page
+        self.node = node
+        self.index = index
+        self.name = name
+        head = page.max_pfn + slot * LISTS_PER_ZONE
+        self.free_list = tuple(
+            tuple(head + order * MIGRATE_TYPES + migratetype for migratetype in range(MIGRATE_TYPES)) for order in range(MAX_ORDER)
+        )
+        self.nr_free = column("q", MAX_ORDER)
+        self.vm_stat = column("q", NR_ZONE_STATS)
+        self.lowmem_reserve = column("q", MAX_NR_ZONES)
+        self.watermark = column("q", 4)
+
+
+@kernel("mm/page_alloc.c", "zone_init_free_lists")
+def zone_init_free_lists(zone: Zone) -> None:
+    """Make every free list of the zone empty."""
+    for heads in zone.free_list:
+        for head in heads:
+            init_list_head(zone.page.lru, head)
+
+
+@kernel("include/linux/mmzone.h", "zone_end_pfn", traced=False)
+def zone_end_pfn(zone: Zone) -> int:
+    """The first page frame behind the zone."""
+    return zone.zone_start_pfn + zone.spanned_pages
+
+
+@kernel("include/linux/mmzone.h", "zone_spans_pfn", traced=False)
+def zone_spans_pfn(zone: Zone, pfn: int) -> bool:
+    """Whether the page frame lies within the zone's span (holes included)."""
+    return zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages
+
+
+@kernel("include/linux/mmzone.h", "populated_zone", traced=False)
+def populated_zone(zone: Zone) -> bool:
+    """Whether the zone has any memory at all."""
+    return zone.present_pages > 0
+
+
+@kernel("mm/page_alloc.c", "add_to_free_list")
+def add_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """Put the block at `pfn` at the front of its free list: it will be the next one taken."""
+    page = zone.page
+    page.buddy[pfn] = 1 + order
+    list_add(page.lru, pfn, zone.free_list[order][migratetype])
+    zone.nr_free[order] += 1
+
+
+@kernel("mm/page_alloc.c", "add_to_free_list_tail")
+def add_to_free_list_tail(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """Put the block at `pfn` at the end of its free list: it will be taken last."""
+    page = zone.page
+    page.buddy[pfn] = 1 + order
+    list_add_tail(page.lru, pfn, zone.free_list[order][migratetype])
+    zone.nr_free[order] += 1
+
+
+@kernel("mm/page_alloc.c", "del_page_from_free_list")
+def del_page_from_free_list(zone: Zone, pfn: int, order: int) -> None:
+    """Take the free block at `pfn` off the list that it is on, whatever its type."""
+    page = zone.page
+    list_del(page.lru, pfn)
+    page.buddy[pfn] = 0
+    zone.nr_free[order] -= 1
+
+
+@kernel("mm/page_alloc.c", "get_pfnblock_flags_mask", left_out="the skip bit of compaction", traced=False)
+def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
+    """The mobility type of the pageblock that holds `pfn`."""
+    return page.pageblock[pfn >> PAGEBLOCK_ORDER]
+
+
+@kernel("mm/page_alloc.c", "set_pageblock_migratetype", traced=False)
+def set_pageblock_migratetype(page: MemMap, pfn: int, migratetype: int) -> None:
+    """Give the pageblock that holds `pfn` a mobility type."""
+    page.pageblock[pfn >> PAGEBLOCK_ORDER] = migratetype
+
+
+@invented("a zone without a machine around it, for examples, exercises and benchmarks")
+def bare_zone(pages: int) -> Zone:
+    """A zone of page frames 0 … `pages` - 1, all present and movable, with nothing free yet."""
+    page = MemMap(pages, LISTS_PER_ZONE)
+    zone = Zone(page, 0, 0, "Normal", 0)
+    zone.spanned_pages = zone.present_pages = pages
+    zone_init_free_lists(zone)
+    for pfn in range(0, pages, 1 << PAGEBLOCK_ORDER):
+        set_pageblock_migratetype(page, pfn, MIGRATE_MOVABLE)
+    return zone

@@ -1,0 +1,1 @@
+"""Floor 1: state that journals itself. Knows nothing of Linux."""

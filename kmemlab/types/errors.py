@@ -1,0 +1,62 @@
+"""What goes wrong, told so that the reader knows what, where, and what to do."""
+
+from __future__ import annotations
+
+
+class KmemlabError(Exception):
+    """Something of ours failed: `what` happened, `where`, and the `remedy`.
+
+    >>> print(KmemlabError("no such preset: 'laptop-9g'", where="Machine.boot", remedy="try laptop-8g"))
+    no such preset: 'laptop-9g'
+      where:  Machine.boot
+      remedy: try laptop-8g
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        lines = [what]
+        if where:
+            lines.append(f"  where:  {where}")
+        if remedy:
+            lines.append(f"  remedy: {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class BadSpec(KmemlabError):
+    """A machine's description is malformed: no JSON, a key missing, a value of the wrong kind."""
+
+
+class BadParameter(KmemlabError):
+    """A parameter of the kernel's command line, or of ours, can't be read."""
+
+
+class BadRequest(KmemlabError):
+    """A request that no kernel function would take: an order out of range, an address never allocated."""
+
+
+class DoubleFree(BadRequest):
+    """A block was given back that is free already."""
+
+
+class OutOfMemory(KmemlabError):
+    """No page could be had: C's `NULL` or `-ENOMEM` where the caller doesn't branch on it."""
+
+
+class TooLarge(KmemlabError):
+    """The simulated machine needs more cells than this computer can hold."""
+
+
+class SealedField(KmemlabError):
+    """Code tried to rebind a field of a kernel struct, which the journal could not see."""
+
+
+class BadPatch(KmemlabError):
+    """`livepatch` was given a function that can't stand in for the kernel's."""
+
+
+class BadRewind(KmemlabError):
+    """A timeline was asked for a place that it doesn't have."""
+
+
+class KernelPanic(KmemlabError):
+    """The simulated kernel panicked, with the text that Linux prints."""
