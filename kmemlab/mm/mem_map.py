@@ -22,8 +22,6 @@ PAGEBLOCK_ORDER = 9
 PAGES_PER_SECTION = 1 << 15
 """The memory map exists for whole sections of 128 MiB, so it covers a little more than the RAM."""
 
-PG_reserved = 1 << 12
-
 
 @kernel("include/linux/mm_types.h", "struct page", left_out="mapping, index, mapcount, memcg: with the page cache")
 class MemMap(Struct):
@@ -46,6 +44,7 @@ class MemMap(Struct):
         self.buddy = column("B", max_pfn + list_heads)
         self.owned = column("B", max_pfn)
         self.refcount = column("i", max_pfn)
-        self.flags = column("I", max_pfn)
-        # C's pageblock bitmap, a cell a block.
-        self.pageblock = column("B", (max_pfn >> PAGEBLOCK_ORDER) + 1)
+        # Per pageblock: its mobility type, and 1 + the slot of the zone that it belongs to (0: no memory map there).
+        # C keeps node and zone in each page's flags; no zone border cuts a pageblock that holds memory of both sides.
+        self.pageblock = column("B", max_pfn >> PAGEBLOCK_ORDER)
+        self.zone_slot = column("H", max_pfn >> PAGEBLOCK_ORDER)
