@@ -1,9 +1,9 @@
 """The buddy system: blocks of 2**order pages, split in halves when taken, joined again when given back.
 
-    order 3   |               8               |
-    order 2   |       8       |      12       |      8 ^ (1 << 2) = 12: the one bit in which buddies differ
-    order 1   |   8   |  10   |  12   |  14   |
-    order 0   | 8 | 9 |10 |11 |12 |13 |14 |15 |
+order 3   |               8               |
+order 2   |       8       |      12       |      8 ^ (1 << 2) = 12: the one bit in which buddies differ
+order 1   |   8   |  10   |  12   |  14   |
+order 0   | 8 | 9 |10 |11 |12 |13 |14 |15 |
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from kmemlab.mm.zone import (
     Zone,
     add_to_free_list,
     add_to_free_list_tail,
+    bare_zone,
     del_page_from_free_list,
     get_pageblock_migratetype,
-    zone_spans_pfn,
 )
-from kmemlab.sim.kernel import kernel
-from kmemlab.types.migratetype import MIGRATE_PCPTYPES
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_PCPTYPES
 
 FPI_NONE = 0
 FPI_TO_TAIL = 1 << 1  # boot and hotplug hand pages over at the tail: used last, so they stay whole
@@ -38,7 +38,8 @@ def find_buddy_pfn(pfn: int, order: int) -> int:
 @kernel("mm/page_alloc.c", "page_is_buddy", left_out="guard pages (CONFIG_DEBUG_PAGEALLOC)", traced=False)
 def page_is_buddy(zone: Zone, buddy_pfn: int, order: int) -> bool:
     """A buddy can be joined when it is free, whole (of the same order), and in the same zone."""
-    return zone.page.buddy[buddy_pfn] == 1 + order and zone_spans_pfn(zone, buddy_pfn)
+    page = zone.page
+    return page.buddy[buddy_pfn] == 1 + order and page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER] == zone.slot
 
 
 @kernel("mm/page_alloc.c", "buddy_merge_likely", left_out="the shuffled free list", traced=False)
@@ -83,6 +84,14 @@ def rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
     return None
 
 
+@invented("the two lines that __free_one_page has inside its loop, with their reason")
+def pageblocks_may_join(zone: Zone, pfn: int, buddy_pfn: int) -> bool:
+    """Whole pageblocks are joined only if of one type, or both of types that may mix (not isolated, not reserved)."""
+    mine = get_pageblock_migratetype(zone.page, pfn)
+    other = get_pageblock_migratetype(zone.page, buddy_pfn)
+    return mine == other or (mine < MIGRATE_PCPTYPES and other < MIGRATE_PCPTYPES)
+
+
 @kernel("mm/page_alloc.c", "__free_one_page", left_out="free page reporting, compaction capture", lock="zone->lock")
 def free_one_page(zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: int = FPI_NONE) -> None:
     """Give a block back and join it with its buddy for as long as the buddy is free too.
@@ -104,3 +113,16 @@ def free_one_page(zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags:
         add_to_free_list_tail(zone, pfn, order, migratetype)
     else:
         add_to_free_list(zone, pfn, order, migratetype)
+
+
+@invented("the smallest zone with something in it, for examples and exercises")
+def example_zone(order: int = MAX_ORDER - 1, blocks: int = 1) -> Zone:
+    """A zone of `blocks` free blocks of `order`, the lowest first in the list.
+
+    >>> example_zone(order=3, blocks=2).nr_free[:5].tolist()
+    [0, 0, 0, 0, 1]
+    """
+    zone = bare_zone(blocks << order)
+    for pfn in range(0, blocks << order, 1 << order):
+        free_one_page(zone, pfn, order, MIGRATE_MOVABLE, FPI_TO_TAIL)
+    return zone

@@ -1,9 +1,9 @@
 """struct page: one number a page frame, one column a field.
 
-    pfn          0     1     2     3   …   max_pfn-1 │ list heads (no pages)
-    buddy        0     4     0     0                 │            1 + order while the page heads a free block
-    owned        1     0     0     0                 │            1 + order while somebody holds the block it heads
-    lru.next     .     ●─────────────────────────────┼──▶ …       threads the free lists
+pfn          0     1     2     3   …   max_pfn-1 │ list heads (no pages)
+buddy        0     4     0     0                 │            1 + order while the page heads a free block
+owned        1     0     0     0                 │            1 + order while somebody holds the block it heads
+lru.next     .     ●─────────────────────────────┼──▶ …       threads the free lists
 """
 
 from __future__ import annotations

@@ -40,14 +40,16 @@ class Zone(Struct):
     watermark: Column
 
     def __init__(self, page: MemMap, node: int, index: int, name: str, slot: int) -> None:
-        """`slot` numbers the zones of the machine, so that each has list heads of its own behind the pages."""
+        """`slot` (0, 1, …) numbers the zones of the machine, so that each has list heads of its own behind the pages."""
         self.page = page
         self.node = node
         self.index = index
         self.name = name
+        self.slot = 1 + slot  # as in MemMap.zone_slot
         head = page.max_pfn + slot * LISTS_PER_ZONE
         self.free_list = tuple(
-            tuple(head + order * MIGRATE_TYPES + migratetype for migratetype in range(MIGRATE_TYPES)) for order in range(MAX_ORDER)
+            tuple(head + order * MIGRATE_TYPES + migratetype for migratetype in range(MIGRATE_TYPES))
+            for order in range(MAX_ORDER)
         )
         self.nr_free = column("q", MAX_ORDER)
         self.vm_stat = column("q", NR_ZONE_STATS)
@@ -129,4 +131,5 @@ def bare_zone(pages: int) -> Zone:
     zone_init_free_lists(zone)
     for pfn in range(0, pages, 1 << PAGEBLOCK_ORDER):
         set_pageblock_migratetype(page, pfn, MIGRATE_MOVABLE)
+        page.zone_slot[pfn >> PAGEBLOCK_ORDER] = zone.slot
     return zone

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from kmemlab.types.errors import TooLarge
 
 Column: TypeAlias = "memoryview[int]"
+Typecode: TypeAlias = Literal["B", "H", "i", "I", "q", "Q"]
 
 # Private so that a forked child gets its own copy, unnamed, and not charged for untouched pages (MAP_NORESERVE, a
 # name that the mmap module gets in Python 3.13 only).
@@ -16,7 +17,7 @@ _MAP_NORESERVE = 0x4000
 _SMALL = 1 << 16  # below this a mapping costs more than it saves
 
 
-def column(typecode: str, cells: int) -> Column:
+def column(typecode: Typecode, cells: int) -> Column:
     """A column of `cells` integers, all 0, each as wide as the struct `typecode` says ("B", "i", "q", "Q", …).
 
     Large columns take memory only where they are touched. Raises `TooLarge` when this computer can't hold one.
@@ -31,7 +32,9 @@ def column(typecode: str, cells: int) -> Column:
         return memoryview(bytearray(size)).cast(typecode)
     try:
         if hasattr(mmap, "MAP_PRIVATE"):
-            memory: mmap.mmap | bytearray = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+            memory: mmap.mmap | bytearray = mmap.mmap(
+                -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+            )
         else:
             memory = bytearray(size)
     except (OSError, OverflowError, MemoryError) as error:
@@ -43,7 +46,7 @@ def column(typecode: str, cells: int) -> Column:
     return memoryview(memory).cast(typecode)
 
 
-def index_typecode(highest: int) -> str:
+def index_typecode(highest: int) -> Typecode:
     """The narrowest typecode whose signed cells hold every number up to `highest`.
 
     >>> index_typecode(2**31 - 1), index_typecode(2**31)
@@ -54,7 +57,8 @@ def index_typecode(highest: int) -> str:
 
 def copy_column(source: Column) -> Column:
     """A column with the same cells as `source`, touching only pages that hold something."""
-    copy = column(source.format, len(source))
+    typecode: Typecode = source.format  # type: ignore[assignment]
+    copy = column(typecode, len(source))
     raw_from, raw_to = source.cast("B"), copy.cast("B")
     empty = bytes(_SMALL)
     for start in range(0, len(raw_from), _SMALL):

@@ -62,7 +62,14 @@ class Registry:
         return [
             mark
             for mark in self.marks
-            if bare in (mark.name, mark.name.removeprefix("struct "), mark.function.__name__, mark.function.__qualname__, mark.python_path)
+            if bare
+            in (
+                mark.name,
+                mark.name.removeprefix("struct "),
+                mark.function.__name__,
+                mark.function.__qualname__,
+                mark.python_path,
+            )
             or bare in mark.formerly
         ]
 

@@ -1,8 +1,8 @@
 """The kernel's doubly linked list, threaded through two columns: the order of a list is state.
 
-    node    3      7      12     40 = the head (a number that is no page)
-    next    7      12     40     3
-    prev    40     3      7      12          head → 3 → 7 → 12 → head
+node    3      7      12     40 = the head (a number that is no page)
+next    7      12     40     3
+prev    40     3      7      12          head → 3 → 7 → 12 → head
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
-from collections.abc import Iterable, Iterator
-from types import CodeType
+from collections.abc import Callable, Iterable, Iterator
 
 from kmemlab.sim.column import Column
 from kmemlab.types.units import U64_MAX
@@ -92,3 +90,18 @@ class RecordingU64(RecordingColumn):
         old = self.plain[index]
         self.plain[index] = value  # type: ignore[assignment]
         self.fromlist([self.base | index, signed(old)])
+
+
+class RecordingLines(RecordingU64):
+    """The same, and each write is preceded by the source line that made it: slower, for a player's few steps."""
+
+    __slots__ = ("line_of_caller",)
+
+    def __init__(self, plain: Column, number: int, log: array[int], line_of_caller: Callable[[], None]) -> None:
+        super().__init__(plain, number, log)
+        self.line_of_caller = line_of_caller
+
+    def __setitem__(self, index: int | slice, value: int | Iterable[int]) -> None:
+        if not isinstance(index, slice):
+            self.line_of_caller()
+        super().__setitem__(index, value)

@@ -1,11 +1,11 @@
 """Kernel structs, sealed: whatever changes in them is a cell of a column, so the journal sees it.
 
-    struct zone                       Zone(Struct)
-      managed_pages  ── Cell ──┐
-      present_pages  ── Cell ──┴─▶  cells: column of "q", one cell a scalar field
-      nr_free        ─────────────▶  a column of its own
-      mem_map        ─────────────▶  another struct (it owns its columns; nobody else keeps them)
-      name           ─────────────▶  a constant
+struct zone                       Zone(Struct)
+  managed_pages  ── Cell ──┐
+  present_pages  ── Cell ──┴─▶  cells: column of "q", one cell a scalar field
+  nr_free        ─────────────▶  a column of its own
+  mem_map        ─────────────▶  another struct (it owns its columns; nobody else keeps them)
+  name           ─────────────▶  a constant
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ class Struct:
         if isinstance(value, memoryview):
             for hook in on_new_column:
                 hook(self, name)
+
+    def __repr__(self) -> str:
+        name = self.__dict__.get("name", "")
+        return f"{type(self).__name__} {name}" if name else type(self).__name__
 
     def columns(self) -> Iterator[tuple[str, Column | RecordingColumn]]:
         """The columns that this struct owns, by attribute name."""
