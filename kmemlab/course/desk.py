@@ -1,0 +1,103 @@
+"""What a notebook calls: `start` says who you are, `given` shows what is yours, `check` tries an answer, `hint` helps.
+
+start(student="ada") ──▶ Student ──┬──▶ given("e820.last_pfn")    a machine drawn for ada
+                                   └──▶ check("e820.last_pfn", …) the same machine, judged
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kmemlab.course.box import html_box, text_box
+from kmemlab.course.judge import CheckResult, judge_answer
+from kmemlab.course.student import SELF_STUDY, Student
+from kmemlab.course.task import Task
+from kmemlab.course.tasks import load_all
+from kmemlab.types.errors import BadParameter, KmemlabError
+
+
+class CheckFailed(KmemlabError):
+    """An answer doesn't hold. Raised, not only shown: else a notebook with an unsolved task would pass as a test."""
+
+    def _render_traceback_(self) -> list[str]:
+        # What IPython shows instead of a traceback: the box above has said all that helps.
+        return [f"CheckFailed: {self.what}"]
+
+
+class Desk:
+    """One sitting: the student, and how many hints of each task were shown."""
+
+    def __init__(self, student: Student) -> None:
+        self.student = student
+        self.hints_shown: dict[str, int] = {}
+
+
+_desk = Desk(Student())
+
+
+def start(student: str = SELF_STUDY) -> Student:
+    """Begin as this student: what is drawn for you, `given` and `check` draw from this id. Hints begin anew."""
+    global _desk
+    if not isinstance(student, str) or not student.strip():
+        raise BadParameter(
+            f"a student's id is a text, not {student!r}",
+            where="start(student=…)",
+            remedy='write for example start(student="ada")',
+        )
+    _desk = Desk(Student(student.strip()))
+    return _desk.student
+
+
+def given(name: str) -> Any:
+    """What the task `name` gives to you: your machine, your table or your variant. Always fresh, always the same."""
+    return _given(load_all().find(name), _desk.student)
+
+
+def check(name: str, answer: Any) -> None:
+    """Try an answer on the task's public cases and show a box with the result.
+
+    Raises `CheckFailed` unless every case holds: the box names the law that broke and the smallest case that breaks it.
+    """
+    result = result_of(name, answer, _desk.student)
+    _show(result)
+    if not result.passed:
+        raise CheckFailed(_short(result), where=f'check("{name}", …)', remedy=f'hint("{name}")')
+
+
+def result_of(name: str, answer: Any, student: Student) -> CheckResult:
+    """The same as data: how `answer` does on the public cases of this student."""
+    task = load_all().find(name)
+    return judge_answer(task, answer, _given(task, student), student.rng(f"{task.name}/public"))
+
+
+def hint(name: str) -> None:
+    """Show the task's first hint, and the second when asked again."""
+    task = load_all().find(name)
+    shown = min(_desk.hints_shown.get(name, 0), len(task.hints) - 1)
+    _desk.hints_shown[name] = shown + 1
+    print(f"{name}, hint {shown + 1} of {len(task.hints)}: {task.hints[shown]}")
+
+
+def _given(task: Task, student: Student) -> Any:
+    return task.given(student.rng(f"{task.name}/given"))
+
+
+def _short(result: CheckResult) -> str:
+    if not result.solved:
+        return f"{result.task.name}: not solved yet"
+    return f"{result.task.name}: {result.verdict.law if result.verdict else ''}"
+
+
+def _show(result: CheckResult) -> None:
+    """As a box where there is a notebook, else as text."""
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        print(text_box(result))
+        return
+    if get_ipython() is None:
+        print(text_box(result))
+        return
+    bundle = {"text/html": html_box(result), "text/plain": text_box(result)}
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
