@@ -1,0 +1,86 @@
+"""The global variables of the kernel before it has a page allocator, in one struct: C spreads them over arch/x86 and mm."""
+
+from __future__ import annotations
+
+from kmemlab.boot.boot_params import BootParams
+from kmemlab.boot.e820 import E820Table
+from kmemlab.boot.memblock import Memblock
+from kmemlab.boot.printk import Printk
+from kmemlab.boot.resource import ResourceTree
+from kmemlab.hardware.bios import Bios
+from kmemlab.hardware.spec import MachineSpec
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.struct import Cell, Struct, U64Cell
+from kmemlab.types.config import CONFIGS, KernelConfig
+from kmemlab.types.errors import BadSpec
+
+
+@invented("C's global variables are fields here, so that a machine can be copied and rewound")
+class Boot(Struct):
+    """What is known of the machine before there are zones. Built from the spec alone, all zero: the power-on state."""
+
+    max_pfn = Cell()  # the page frame behind the last one of RAM
+    max_low_pfn = Cell()  # the same for RAM in the direct map; below 4 GiB until that is built
+    max_possible_pfn = Cell()  # the same for RAM that may be plugged in later
+    max_pfn_mapped = Cell()  # how far the direct map reaches
+    max_low_pfn_mapped = Cell()
+    max_mem_size = U64Cell()  # bytes; what mem= allows, hotplug included
+    userdef = Cell()  # the command line changed the memory map
+    crashk_start = U64Cell()  # the range of crashkernel=, in bytes; both 0 without
+    crashk_end = U64Cell()
+    initrd_start = U64Cell()  # where the initrd is now (it may have moved), end not included
+    initrd_end = U64Cell()
+    e820_resources = Cell()  # the first of the resources that e820__reserve_resources made, and how many
+    nr_e820_resources = Cell()
+    mminit_loglevel = Cell()
+    nr_nosave_regions = Cell()
+    nosave_end_pfn = Cell()  # where the last registered nosave region ended
+    pci_mem_start = U64Cell()
+
+    def __init__(self, spec: MachineSpec, printk: Printk | None = None) -> None:
+        """Raises `BadSpec` for a machine that this version can't boot."""
+        self.spec = spec
+        self.config = bootable_config(spec)
+        self.page_table_levels = page_table_levels(spec, self.config)
+        self.printk = printk or Printk()
+        self.bios = Bios(spec)
+        self.boot_params = BootParams()
+        self.e820_table = E820Table(self.config.e820_max_entries, self.printk)
+        self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)
+        self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
+        self.memblock = Memblock(self.printk, self.config)
+        self.iomem_resource = ResourceTree(4 * self.config.e820_max_entries)
+
+    @property
+    def max_arch_pfn(self) -> int:
+        """MAX_ARCH_PFN of this kernel with these page tables."""
+        return self.config.max_arch_pfn(self.page_table_levels)
+
+
+@invented("a machine that this version can't boot is refused before it starts")
+def bootable_config(spec: MachineSpec) -> KernelConfig:
+    """The configuration of the spec's kernel; raises `BadSpec` if machines like this can't be booted yet."""
+    config = CONFIGS.get(spec.kernel)
+    where = f"machine {spec.name!r}"
+    if config is None:
+        raise BadSpec(f"kernel {spec.kernel!r} is not modelled", where=where, remedy='use "kernel": "amd64-6.1"')
+    if config.arch != "x86_64":
+        raise BadSpec(
+            f"booting {spec.arch} machines is not modelled",
+            where=where,
+            remedy='use an x86_64 machine with "kernel": "amd64-6.1"',
+        )
+    if spec.firmware != "BIOS":
+        raise BadSpec(
+            f"booting from {spec.firmware} firmware is not modelled",
+            where=where,
+            remedy='use a machine with "firmware": "BIOS"',
+        )
+    return config
+
+
+@invented("C asks CPUID and the command line while it still decompresses itself")
+def page_table_levels(spec: MachineSpec, config: KernelConfig) -> int:
+    """How deep page tables are: five levels if the CPU has la57 and nobody said no5lvl."""
+    deep = "la57" in spec.cpus.flags and "no5lvl" not in spec.cmdline.split()
+    return 5 if deep and 5 in config.page_table_levels else config.page_table_levels[0]
