@@ -101,6 +101,14 @@ def add_to_free_list_tail(zone: Zone, pfn: int, order: int, migratetype: int) ->
     zone.nr_free[order] += 1
 
 
+@kernel("mm/page_alloc.c", "move_to_free_list")
+def move_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """Move a free block to the end of another type's list of the same order."""
+    lru = zone.page.lru
+    list_del(lru, pfn)
+    list_add_tail(lru, pfn, zone.free_list[order][migratetype])
+
+
 @kernel("mm/page_alloc.c", "del_page_from_free_list")
 def del_page_from_free_list(zone: Zone, pfn: int, order: int) -> None:
     """Take the free block at `pfn` off the list that it is on, whatever its type."""

@@ -1,0 +1,95 @@
+"""The laws of a zone's free lists, as code: what is true after every operation, whatever it was."""
+
+from __future__ import annotations
+
+from kmemlab.mm.buddy import find_buddy_pfn, pageblocks_may_join
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.list_head import list_for_each
+from kmemlab.sim.recording import RecordingColumn
+from kmemlab.types.errors import KmemlabError
+
+
+class BrokenLaw(KmemlabError):
+    """A law of the memory's state does not hold."""
+
+
+@invented("a law is code beside the structure it speaks of", traced=False)
+def check_zone(zone: Zone) -> None:
+    """Every free block is on one list, whole, aligned, in its zone, counted, and not beside a buddy it should have joined.
+
+    Raises `BrokenLaw` that names the law and the block.
+    """
+    blocks = {}
+    for order in range(MAX_ORDER):
+        on_lists = 0
+        for head in zone.free_list[order]:
+            for pfn in list_for_each(zone.page.lru, head):
+                _check_block(zone, pfn, order)
+                blocks[pfn] = order
+                on_lists += 1
+        if on_lists != zone.nr_free[order]:
+            _broken(zone, f"nr_free[{order}] is {zone.nr_free[order]}, but {on_lists} blocks are on the lists")
+    _check_whole(zone, blocks)
+
+
+def _check_block(zone: Zone, pfn: int, order: int) -> None:
+    page = zone.page
+    if not zone.zone_start_pfn <= pfn <= zone_end_pfn(zone) - (1 << order):
+        _broken(zone, f"the block at pfn {pfn}, order {order}, is not within the zone")
+    if pfn & ((1 << order) - 1):
+        _broken(zone, f"the block at pfn {pfn} is not aligned to order {order}")
+    if page.buddy[pfn] != 1 + order:
+        _broken(zone, f"the block at pfn {pfn} is on a list of order {order}, but its page says {page.buddy[pfn] - 1}")
+    if page.owned[pfn]:
+        _broken(zone, f"the block at pfn {pfn} is free and held at once")
+    if order < MAX_ORDER - 1:
+        buddy_pfn = find_buddy_pfn(pfn, order)
+        joinable = page.buddy[buddy_pfn] == 1 + order and page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER] == zone.slot
+        if joinable and (order < PAGEBLOCK_ORDER or pageblocks_may_join(zone, pfn, buddy_pfn)):
+            _broken(zone, f"pfn {pfn} and its buddy {buddy_pfn} are both free at order {order}, but not joined")
+
+
+def _check_whole(zone: Zone, blocks: dict[int, int]) -> None:
+    """The blocks don't overlap, no page claims to head one that is on no list, and the zone's counter is their sum."""
+    end = zone.zone_start_pfn
+    for pfn in sorted(blocks):
+        if pfn < end:
+            _broken(zone, f"the block at pfn {pfn} overlaps the one before it")
+        end = pfn + (1 << blocks[pfn])
+    heads = zone.page.buddy
+    plain = heads.plain if isinstance(heads, RecordingColumn) else heads
+    span = bytes(plain[zone.zone_start_pfn : zone_end_pfn(zone)])
+    marked = (
+        {zone.zone_start_pfn + at for at, cell in enumerate(span) if cell}
+        if len(span) - span.count(0) != len(blocks)
+        else set(blocks)
+    )
+    lost = [pfn for pfn in marked - set(blocks) if zone.page.zone_slot[pfn >> PAGEBLOCK_ORDER] == zone.slot]
+    if lost:
+        _broken(zone, f"pfn {min(lost)} says it heads a free block, but it is on no list")
+    pages = sum(1 << order for order in blocks.values())
+    if zone.vm_stat[NR_FREE_PAGES] != pages:
+        _broken(zone, f"NR_FREE_PAGES is {zone.vm_stat[NR_FREE_PAGES]}, but the lists hold {pages} pages")
+
+
+@invented("conservation: an expand() that loses pages passes every check of structure", traced=False)
+def check_conservation(zone: Zone) -> None:
+    """Every managed page is free or held by somebody: none is lost, none is there twice.
+
+    Raises `BrokenLaw` with the three figures.
+    """
+    free, owned = zone.vm_stat[NR_FREE_PAGES], zone.nr_owned
+    if zone.managed_pages != free + owned:
+        _broken(
+            zone, f"managed {zone.managed_pages} ≠ free {free} + held {owned}: {zone.managed_pages - free - owned} lost"
+        )
+
+
+def _broken(zone: Zone, law: str) -> None:
+    raise BrokenLaw(
+        law,
+        where=f"zone {zone.name} of node {zone.node}",
+        remedy="step back through the timeline to the write that broke it",
+    )

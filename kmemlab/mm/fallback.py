@@ -1,0 +1,146 @@
+"""Which mobility type lends a block to which, and when a whole pageblock changes hands.
+
+wants \\ takes from     first          then
+UNMOVABLE              RECLAIMABLE    MOVABLE
+MOVABLE                RECLAIMABLE    UNMOVABLE
+RECLAIMABLE            UNMOVABLE      MOVABLE
+"""
+
+from __future__ import annotations
+
+from kmemlab.mm.buddy import rmqueue_smallest
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.zone import (
+    Zone,
+    get_pageblock_migratetype,
+    move_to_free_list,
+    set_pageblock_migratetype,
+    zone_end_pfn,
+)
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.migratetype import (
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_MOVABLE,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_UNMOVABLE,
+)
+
+FALLBACKS = {
+    MIGRATE_UNMOVABLE: (MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE),
+    MIGRATE_MOVABLE: (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE),
+    MIGRATE_RECLAIMABLE: (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE),
+}
+PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
+
+
+@kernel("mm/page_alloc.c", "can_steal_fallback")
+def can_steal_fallback(order: int, start_migratetype: int, mobility_disabled: int) -> bool:
+    """Whether a request may take over more than the pages it needs: for large blocks, or for pages that can't move."""
+    if order >= PAGEBLOCK_ORDER // 2:
+        return True
+    return start_migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE) or bool(mobility_disabled)
+
+
+@kernel("mm/page_alloc.c", "find_suitable_fallback", left_out="the only_stealable question that compaction asks")
+def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
+    """The first mobility type that has a free block of exactly this order to lend, or None."""
+    if zone.nr_free[order] == 0:
+        return None
+    following = zone.page.lru.next
+    for fallback in FALLBACKS[migratetype]:
+        head = zone.free_list[order][fallback]
+        if following[head] != head:
+            return fallback
+    return None
+
+
+@kernel("mm/page_alloc.c", "move_freepages_block", left_out="counting the movable pages in use: no LRU lists yet")
+def move_freepages_block(zone: Zone, pfn: int, migratetype: int) -> int:
+    """Move every free block of the pageblock that holds `pfn` to another type's lists; returns how many pages moved."""
+    start = pfn & ~(PAGEBLOCK_NR_PAGES - 1)
+    # A pageblock cut by the zone's start is walked from the page at hand; one cut by its end moves nothing.
+    if start < zone.zone_start_pfn:
+        start = pfn
+    end = (pfn | (PAGEBLOCK_NR_PAGES - 1)) + 1
+    if end > zone_end_pfn(zone):
+        return 0
+    moved = 0
+    while start < end:
+        order = zone.page.buddy[start] - 1
+        if order < 0:
+            start += 1
+            continue
+        move_to_free_list(zone, start, order, migratetype)
+        moved += 1 << order
+        start += 1 << order
+    return moved
+
+
+@kernel("mm/page_alloc.c", "change_pageblock_range")
+def change_pageblock_range(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """Give every pageblock of a large block the same type."""
+    for start in range(pfn, pfn + (1 << order), PAGEBLOCK_NR_PAGES):
+        set_pageblock_migratetype(zone.page, start, migratetype)
+
+
+@kernel(
+    "mm/page_alloc.c", "steal_suitable_fallback", left_out="boost_watermark: there is no kswapd yet", lock="zone->lock"
+)
+def steal_suitable_fallback(
+    zone: Zone, pfn: int, start_migratetype: int, whole_block: bool, mobility_disabled: int
+) -> None:
+    """Move a free block to the type that needs it, and its pageblock with it when that is mostly free."""
+    order = zone.page.buddy[pfn] - 1
+    old_type = get_pageblock_migratetype(zone.page, pfn)
+    if old_type == MIGRATE_HIGHATOMIC:
+        move_to_free_list(zone, pfn, order, start_migratetype)
+        return
+    if order >= PAGEBLOCK_ORDER:
+        change_pageblock_range(zone, pfn, order, start_migratetype)
+        move_to_free_list(zone, pfn, order, start_migratetype)
+        return
+    free_pages = move_freepages_block(zone, pfn, start_migratetype) if whole_block else 0
+    if free_pages == 0:
+        move_to_free_list(zone, pfn, order, start_migratetype)
+        return
+    # In a movable pageblock the pages that are in use and can't be moved are of the kind that now wants the block.
+    alike = 0
+    if start_migratetype != MIGRATE_MOVABLE and old_type == MIGRATE_MOVABLE:
+        alike = PAGEBLOCK_NR_PAGES - free_pages
+    if free_pages + alike >= PAGEBLOCK_NR_PAGES // 2 or mobility_disabled:
+        set_pageblock_migratetype(zone.page, pfn, start_migratetype)
+
+
+@kernel("mm/page_alloc.c", "__rmqueue_fallback", left_out="ALLOC_NOFRAGMENT", lock="zone->lock")
+def rmqueue_fallback(zone: Zone, order: int, start_migratetype: int, mobility_disabled: int) -> bool:
+    """Bring a block of another type to this type's list: the largest there is, so that few pageblocks get mixed."""
+    for current_order in range(MAX_ORDER - 1, order - 1, -1):
+        fallback = find_suitable_fallback(zone, current_order, start_migratetype)
+        if fallback is None:
+            continue
+        can_steal = can_steal_fallback(current_order, start_migratetype, mobility_disabled)
+        if not can_steal and start_migratetype == MIGRATE_MOVABLE and current_order > order:
+            current_order, fallback = find_smallest(zone, order, start_migratetype)
+        pfn = zone.page.lru.next[zone.free_list[current_order][fallback]]
+        steal_suitable_fallback(zone, pfn, start_migratetype, can_steal, mobility_disabled)
+        return True
+    return False
+
+
+@invented("the find_smallest label inside C's __rmqueue_fallback")
+def find_smallest(zone: Zone, order: int, start_migratetype: int) -> tuple[int, int]:
+    """The smallest block of another type: movable pages may sit anywhere, so they take what spoils least."""
+    for current_order in range(order, MAX_ORDER):
+        fallback = find_suitable_fallback(zone, current_order, start_migratetype)
+        if fallback is not None:
+            return current_order, fallback
+    raise AssertionError("a larger block was seen a moment ago")
+
+
+@kernel("mm/page_alloc.c", "__rmqueue", left_out="CMA", lock="zone->lock")
+def rmqueue_inner(zone: Zone, order: int, migratetype: int, mobility_disabled: int = 0) -> int | None:
+    """Take a block of the wanted type, else of a type that may lend one; None when the zone has none large enough."""
+    pfn = rmqueue_smallest(zone, order, migratetype)
+    while pfn is None and rmqueue_fallback(zone, order, migratetype, mobility_disabled):
+        pfn = rmqueue_smallest(zone, order, migratetype)
+    return pfn

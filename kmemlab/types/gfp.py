@@ -1,0 +1,91 @@
+"""GFP flags: what a caller of the page allocator asks for, bit by bit.
+
+    bit   0    1        2      3        4            5     6   7   8     …  10              11
+          DMA  HIGHMEM  DMA32  MOVABLE  RECLAIMABLE  HIGH  IO  FS  ZERO     DIRECT_RECLAIM  KSWAPD_RECLAIM
+          └──── which zone ───┘         which kind   └ how far it may go to get a page, and whether it may sleep
+"""
+
+from __future__ import annotations
+
+from kmemlab.types.errors import BadRequest
+
+__GFP_DMA = 0x01
+__GFP_HIGHMEM = 0x02
+__GFP_DMA32 = 0x04
+__GFP_MOVABLE = 0x08
+__GFP_RECLAIMABLE = 0x10
+__GFP_HIGH = 0x20
+__GFP_IO = 0x40
+__GFP_FS = 0x80
+__GFP_ZERO = 0x100
+__GFP_ATOMIC = 0x200
+__GFP_DIRECT_RECLAIM = 0x400
+__GFP_KSWAPD_RECLAIM = 0x800
+__GFP_WRITE = 0x1000
+__GFP_NOWARN = 0x2000
+__GFP_RETRY_MAYFAIL = 0x4000
+__GFP_NOFAIL = 0x8000
+__GFP_NORETRY = 0x10000
+__GFP_MEMALLOC = 0x20000
+__GFP_COMP = 0x40000
+__GFP_NOMEMALLOC = 0x80000
+__GFP_HARDWALL = 0x100000
+__GFP_THISNODE = 0x200000
+__GFP_ACCOUNT = 0x400000
+__GFP_ZEROTAGS = 0x800000
+
+__GFP_RECLAIM = __GFP_DIRECT_RECLAIM | __GFP_KSWAPD_RECLAIM
+GFP_ATOMIC = __GFP_HIGH | __GFP_ATOMIC | __GFP_KSWAPD_RECLAIM
+GFP_KERNEL = __GFP_RECLAIM | __GFP_IO | __GFP_FS
+GFP_KERNEL_ACCOUNT = GFP_KERNEL | __GFP_ACCOUNT
+GFP_NOWAIT = __GFP_KSWAPD_RECLAIM
+GFP_NOIO = __GFP_RECLAIM
+GFP_NOFS = __GFP_RECLAIM | __GFP_IO
+GFP_USER = GFP_KERNEL | __GFP_HARDWALL
+GFP_DMA = __GFP_DMA
+GFP_DMA32 = __GFP_DMA32
+GFP_HIGHUSER = GFP_USER | __GFP_HIGHMEM
+GFP_HIGHUSER_MOVABLE = GFP_HIGHUSER | __GFP_MOVABLE
+GFP_TRANSHUGE_LIGHT = (GFP_HIGHUSER_MOVABLE | __GFP_COMP | __GFP_NOMEMALLOC | __GFP_NOWARN) & ~__GFP_RECLAIM
+GFP_TRANSHUGE = GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM
+
+__GFP_BITS = 24
+
+# The four zone bits say what is wanted; a configuration without that zone takes Normal.
+_WANTED = {
+    0: "Normal",
+    __GFP_DMA: "DMA",
+    __GFP_HIGHMEM: "HighMem",
+    __GFP_DMA32: "DMA32",
+    __GFP_MOVABLE: "Normal",
+    __GFP_MOVABLE | __GFP_DMA: "DMA",
+    __GFP_MOVABLE | __GFP_HIGHMEM: "Movable",
+    __GFP_MOVABLE | __GFP_DMA32: "DMA32",
+}
+
+
+def gfp_zone_name(gfp: int) -> str:
+    """The zone that a request's flags name; a configuration without it takes Normal.
+
+    Raises `BadRequest` for two zones at once, which the kernel treats as a bug of the caller.
+
+    >>> gfp_zone_name(GFP_KERNEL), gfp_zone_name(GFP_HIGHUSER_MOVABLE), gfp_zone_name(GFP_KERNEL | GFP_DMA)
+    ('Normal', 'Movable', 'DMA')
+    """
+    wanted = _WANTED.get(gfp & 0xF)
+    if wanted is None:
+        raise BadRequest(
+            f"gfp {gfp:#x} asks for more than one of DMA, HIGHMEM and DMA32",
+            where="gfp_zone",
+            remedy="name one zone, or none: the request may always be met from a lower zone",
+        )
+    return wanted
+
+
+def gfp_migratetype_bits(gfp: int) -> int:
+    """The mobility type that a request's flags name: 0 unmovable, 1 movable, 2 reclaimable.
+
+    >>> gfp_migratetype_bits(GFP_KERNEL), gfp_migratetype_bits(GFP_HIGHUSER_MOVABLE)
+    (0, 1)
+    """
+    return (gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE)) >> 3
