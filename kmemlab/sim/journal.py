@@ -36,7 +36,7 @@ KEY_BITS = KIND  # a WRITE's first word without its kind is the cell's key
 _COUNT = 0xFF
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """One thing the machine was asked to do, with the patches that were in force."""
 
@@ -54,7 +54,7 @@ class Segment:
 
     first: int  # number of its first command
     log: array[int] = field(default_factory=lambda: array("q"))
-    starts: list[int] = field(default_factory=list)  # where each command begins in `log`
+    starts: array[int] = field(default_factory=lambda: array("q"))  # where each command begins in `log`
     net: tuple[array[int], array[int]] | None = None
     commands: int = 0
 
@@ -178,7 +178,7 @@ class Journal:
             )
         del self.segments[self.segment + 1 :]
         self.log[:] = here.log[: self.offset]
-        here.starts = [start for start in here.starts if start < self.offset]
+        here.starts = array("q", (start for start in here.starts if start < self.offset))
         here.log, here.net, here.commands = self.log, None, len(here.starts)
         del self.commands[here.first + here.commands :]
         self.rewound = False
@@ -198,7 +198,7 @@ class Journal:
             if segment.net is None:
                 segment.net = net_of(segment.log)
                 segment.log = array("q")
-                segment.starts = []
+                segment.starts = array("q")
                 return True
         for index, (older, newer) in enumerate(zip(self.segments, self.segments[1:-1], strict=False)):
             if older.net is not None and newer.net is not None:
@@ -297,7 +297,7 @@ class Journal:
         self._to_start()
         assert here.log is not self.log, "the newest segment is never shrunk"
         kept, self.log[:] = self.log[:], array("q")
-        starts = []
+        starts = array("q")
         try:
             for number in range(here.first, here.first + here.commands):
                 starts.append(len(self.log))
