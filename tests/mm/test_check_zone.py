@@ -140,7 +140,9 @@ def loses_a_half(zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: 
     free_one_page.original(zone, pfn, max(order - 1, 0), migratetype, fpi_flags)
 
 
-@pytest.mark.parametrize("mutant", [frees_without_counting, counts_one_page, counts_twice, forgets, loses_a_half], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "mutant", [frees_without_counting, counts_one_page, counts_twice, forgets, loses_a_half], ids=lambda f: f.__name__
+)
 def test_check_conservation_catches(mutant) -> None:
     zone = example_zone(order=10, blocks=2)
     zone.managed_pages = 2048
