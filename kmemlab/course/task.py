@@ -118,10 +118,9 @@ class Tasks:
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
-    def register(self, task: Task) -> Task:
-        """Make a task known, and return it; a task of the same name is replaced."""
+    def register(self, task: Task) -> None:
+        """Make a task known; a task of the same name is replaced."""
         self._tasks[task.name] = task
-        return task
 
     def find(self, name: str) -> Task:
         """The task of that name. Raises `BadTask` with the nearest names when there is none."""
@@ -141,6 +140,6 @@ tasks = Tasks()
 """Every registered task. `kmemlab.course.tasks.load_all()` fills it from the chapters."""
 
 
-def register(task: Task) -> Task:
+def register(task: Task) -> None:
     """Make a task known to `check`, `hint` and the grader."""
-    return tasks.register(task)
+    tasks.register(task)
