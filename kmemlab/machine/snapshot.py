@@ -1,0 +1,259 @@
+"""Snapshots: what a machine was at one moment, frozen. Views see these and never the live state.
+
+live            Zone, E820Table, Memblock, …      columns that change under your hands
+snapshot        ZoneSnapshot, E820Snapshot, …     tuples and numbers: equal, hashable, the same text each time
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
+from kmemlab.sim.column import Column
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.list_head import list_for_each
+from kmemlab.sim.recording import RecordingColumn
+from kmemlab.types.e820_type import e820_type_text
+from kmemlab.types.migratetype import MIGRATETYPE_NAMES
+from kmemlab.types.units import round_up
+
+_WHY = "views see frozen snapshots, never live state"
+
+# One byte a page frame. A free block says its order in each of its frames, and HEAD marks its first one.
+ORDER_MASK = 0x0F
+HEAD = 0x10
+IN_USE = 0x20  # some allocation holds it; the low bits say of which order, where that is known
+RESERVED = 0x40  # has a struct page, but was never given to the buddy system
+HOLE = 0x80  # has no struct page of this zone
+
+_SET = re.compile(rb"[^\0]", re.DOTALL)
+# A run of frames that are not free (whoever holds them), a run of holes or reserved ones, or blocks of one order.
+_RUN = re.compile(
+    rb"[\x20-\x3f]+|[\x40-\x7f]+|[\x80-\xff]+|"
+    + b"|".join(b"[\\x%02x\\x%02x]+" % (o, HEAD | o) for o in range(MAX_ORDER))
+)
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`size` bytes of physical memory from `start` on, and what they are."""
+
+    start: int
+    size: int
+    kind: str
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the range."""
+        return self.start + self.size
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class E820Snapshot:
+    """The entries of an e820 table in the order of its array; `kind` is what the boot log prints."""
+
+    entries: tuple[Range, ...]
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class MemblockSnapshot:
+    """memblock's two lists: what is memory (`kind` names its node), and what of it is reserved."""
+
+    memory: tuple[Range, ...]
+    reserved: tuple[Range, ...]
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class FreeList:
+    """The free blocks of one order and mobility type, by their first page frame, the next to be taken first."""
+
+    order: int
+    migratetype: str
+    pfns: tuple[int, ...]
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class ZoneSnapshot:
+    """A zone: its span and counters in pages, and its free lists that are not empty, orders ascending."""
+
+    node: int
+    index: int
+    name: str
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+    free: int
+    nr_free: tuple[int, ...]
+    watermark: tuple[int, ...]
+    lists: tuple[FreeList, ...]
+
+    @property
+    def end_pfn(self) -> int:
+        """The first page frame behind the zone."""
+        return self.start_pfn + self.spanned
+
+    def blocks(self) -> Iterator[tuple[int, int, str]]:
+        """Every free block as (first page frame, order, mobility type), list by list."""
+        for free_list in self.lists:
+            for pfn in free_list.pfns:
+                yield pfn, free_list.order, free_list.migratetype
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """A node: its span in pages, its zones that have memory, and where its CPUs look for pages, best first."""
+
+    node: int
+    start_pfn: int
+    spanned: int
+    present: int
+    zones: tuple[ZoneSnapshot, ...]
+    zonelist: tuple[str, ...]
+
+    @property
+    def end_pfn(self) -> int:
+        """The first page frame behind the node."""
+        return self.start_pfn + self.spanned
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True)
+class MachineSnapshot:
+    """A machine: what the firmware said, what the early allocator did, and the nodes."""
+
+    e820: E820Snapshot
+    memblock: MemblockSnapshot
+    nodes: tuple[NodeSnapshot, ...]
+
+
+@invented(_WHY)
+@dataclass(frozen=True, slots=True, repr=False)
+class FrameMap:
+    """What each page frame from `start_pfn` on is used for: one byte a frame, made of the constants above."""
+
+    start_pfn: int
+    cells: bytes
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """The map as (first page frame, frames, cell): a free block is a run of its own, told by its head's cell."""
+        for found in _RUN.finditer(self.cells):
+            at, end, cell = found.start(), found.end(), found[0][0]
+            if cell & (IN_USE | RESERVED | HOLE):
+                yield self.start_pfn + at, end - at, cell & ~(HEAD | ORDER_MASK)
+                continue
+            size = 1 << (cell & ORDER_MASK)
+            while at < end:  # blocks of one order side by side
+                step = min(size - (self.start_pfn + at & (size - 1)), end - at)
+                yield self.start_pfn + at, step, cell
+                at += step
+
+    def __repr__(self) -> str:
+        runs = ", ".join(f"{pfn}+{count}:{cell_text(cell)}" for pfn, count, cell in self.runs())
+        return f"FrameMap({runs})"
+
+
+@invented("a page frame's state in words, for text views and screen readers", traced=False)
+def cell_text(cell: int) -> str:
+    """What a cell of a frame map means.
+
+    >>> cell_text(HEAD | 3), cell_text(IN_USE)
+    ('free, order 3', 'in use')
+    """
+    if cell & HOLE:
+        return "hole"
+    if cell & RESERVED:
+        return "reserved"
+    if cell & IN_USE:
+        return "in use"
+    return f"free, order {cell & ORDER_MASK}"
+
+
+@invented(_WHY, traced=False)
+def ranges_snapshot(entries: Iterable[tuple[int, int, int]]) -> E820Snapshot:
+    """The snapshot of e820 entries (addr, size, type) in their order.
+
+    >>> ranges_snapshot([(0, 4096, 2)]).entries
+    (Range(start=0, size=4096, kind='reserved'),)
+    """
+    return E820Snapshot(tuple(Range(addr, size, e820_type_text(type)) for addr, size, type in entries))
+
+
+@invented(_WHY, traced=False)
+def zone_snapshot(zone: Zone) -> ZoneSnapshot:
+    """The snapshot of a zone."""
+    lists = []
+    for order in range(MAX_ORDER):
+        for migratetype, name in enumerate(MIGRATETYPE_NAMES):
+            head = zone.free_list[order][migratetype]
+            if zone.page.lru.next[head] not in (head, 0) or zone.page.lru.prev[head] not in (head, 0):
+                lists.append(FreeList(order, name, tuple(list_for_each(zone.page.lru, head))))
+    return ZoneSnapshot(
+        zone.node,
+        zone.index,
+        zone.name,
+        zone.zone_start_pfn,
+        zone.spanned_pages,
+        zone.present_pages,
+        zone.managed_pages,
+        zone.vm_stat[NR_FREE_PAGES],
+        tuple(zone.nr_free),
+        tuple(zone.watermark),
+        tuple(lists),
+    )
+
+
+@invented(_WHY, traced=False)
+def frame_map(zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> FrameMap:
+    """What the zone's page frames are used for, of all its span or of a window of it.
+
+    Works block by block, not frame by frame: a zone of 65,536 frames takes milliseconds.
+    """
+    start = zone.zone_start_pfn if start_pfn is None else start_pfn
+    end = zone_end_pfn(zone) if frames is None else start + frames
+    cells = _mapped(zone, start, end)
+    for pfn, order in _heads(zone.page.owned, start, end):
+        _paint(cells, start, pfn, order, IN_USE | order)
+    for pfn, order in _heads(zone.page.buddy, start, end):
+        if not cells[max(pfn, start) - start] & HOLE:
+            _paint(cells, start, pfn, order, order)
+    return FrameMap(start, bytes(cells))
+
+
+def _heads(view: Column | RecordingColumn, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The blocks that reach into [start, end), by a column that holds 1 + order at their first frame."""
+    plain = view.plain if isinstance(view, RecordingColumn) else view
+    first = start & -(1 << (MAX_ORDER - 1))
+    for found in _SET.finditer(bytes(plain[first:end])):
+        pfn, order = first + found.start(), found[0][0] - 1
+        if pfn + (1 << order) > start:
+            yield pfn, order
+
+
+def _paint(cells: bytearray, start: int, pfn: int, order: int, cell: int) -> None:
+    first, last = max(pfn, start) - start, min(pfn + (1 << order) - start, len(cells))
+    cells[first:last] = bytes((cell,)) * (last - first)
+    if pfn >= start:
+        cells[first] |= HEAD
+
+
+def _mapped(zone: Zone, start: int, end: int) -> bytearray:
+    """IN_USE for each frame of the zone, HOLE for each frame that is not the zone's."""
+    cells = bytearray((HOLE,)) * (end - start)
+    slots = zone.page.zone_slot
+    first, last = max(start, zone.zone_start_pfn), min(end, zone_end_pfn(zone))
+    while first < last:
+        border = min(last, round_up(first + 1, 1 << PAGEBLOCK_ORDER))
+        if slots[first >> PAGEBLOCK_ORDER] == zone.slot:
+            cells[first - start : border - start] = bytes((IN_USE,)) * (border - first)
+        first = border
+    return cells
