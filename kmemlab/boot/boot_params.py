@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Self, overload
 
 from kmemlab.boot.e820 import E820Entry
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.sim.struct import Struct
+from kmemlab.sim.struct import Cell, Struct
 from kmemlab.types.config import E820_MAX_ENTRIES_ZEROPAGE
 from kmemlab.types.units import PAGE_SIZE
 
@@ -22,11 +23,29 @@ BOOT_E820_ENTRY = struct.Struct("<QQI")  # packed: 20 bytes, so every second ent
 E820_TABLE_OFFSET = 0x2D0
 
 
-@kernel(
-    "arch/x86/include/uapi/asm/bootparam.h",
-    "struct boot_params",
-    left_out="the fields that memory detection does not use",
-)
+@invented("C lays a struct over the page")
+class ZeroPageField(Cell):
+    """A little-endian unsigned number of `width` bytes at `offset`; what doesn't fit is lost, as in a C assignment."""
+
+    def __init__(self, offset: int, width: int) -> None:
+        self.offset, self.width = offset, width
+
+    @overload
+    def __get__(self, struct: None, owner: type[Struct]) -> Self: ...
+    @overload
+    def __get__(self, struct: Struct, owner: type[Struct]) -> int: ...
+    def __get__(self, struct: Struct | None, owner: type[Struct]) -> Self | int:
+        if struct is None:
+            return self
+        assert isinstance(struct, BootParams)
+        return int.from_bytes(bytes(struct.zero_page[self.offset : self.offset + self.width]), "little")
+
+    def __set__(self, struct: Struct, value: int) -> None:
+        assert isinstance(struct, BootParams)
+        struct.put(self.offset, (value & ((1 << 8 * self.width) - 1)).to_bytes(self.width, "little"))
+
+
+@kernel("arch/x86/include/uapi/asm/bootparam.h", "struct boot_params", left_out="what memory detection does not use")
 class BootParams(Struct):
     """The zero page as bytes; its fields are read and written where they stand.
 
@@ -36,27 +55,19 @@ class BootParams(Struct):
     '00 00 01 00'
     """
 
+    ext_mem_k = ZeroPageField(0x002, 2)
+    alt_mem_k = ZeroPageField(0x1E0, 4)
+    e820_entries = ZeroPageField(0x1E8, 1)
+
     zero_page: Column
 
     def __init__(self) -> None:
         self.zero_page = column("B", PAGE_SIZE)
 
-    def field(self, offset: int, size: int) -> int:
-        """The unsigned number of `size` bytes at `offset`."""
-        return int.from_bytes(bytes(self.zero_page[offset : offset + size]), "little")
-
-    def set_field(self, offset: int, size: int, value: int) -> None:
-        """Write a number of `size` bytes at `offset`; what doesn't fit is lost, as in a C assignment."""
-        self.put(offset, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
-
     def put(self, offset: int, data: Iterable[int]) -> None:
         """Write bytes at `offset`."""
         for at, byte in enumerate(data, offset):
             self.zero_page[at] = byte
-
-    ext_mem_k = property(lambda self: self.field(0x002, 2), lambda self, value: self.set_field(0x002, 2, value))
-    alt_mem_k = property(lambda self: self.field(0x1E0, 4), lambda self, value: self.set_field(0x1E0, 4, value))
-    e820_entries = property(lambda self: self.field(0x1E8, 1), lambda self, value: self.set_field(0x1E8, 1, value))
 
     def e820_entry(self, index: int) -> E820Entry:
         """Entry `index` of the e820_table field."""

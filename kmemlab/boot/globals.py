@@ -1,4 +1,4 @@
-"""The global variables of the kernel before it has a page allocator, in one struct: C spreads them over arch/x86 and mm."""
+"""The kernel's global variables before it has a page allocator, in one struct: C spreads them over arch/x86 and mm."""
 
 from __future__ import annotations
 
@@ -61,22 +61,16 @@ class Boot(Struct):
 def bootable_config(spec: MachineSpec) -> KernelConfig:
     """The configuration of the spec's kernel; raises `BadSpec` if machines like this can't be booted yet."""
     config = CONFIGS.get(spec.kernel)
-    where = f"machine {spec.name!r}"
+    remedy = 'use an x86_64 machine with "firmware": "BIOS" and "kernel": "amd64-6.1"'
     if config is None:
-        raise BadSpec(f"kernel {spec.kernel!r} is not modelled", where=where, remedy='use "kernel": "amd64-6.1"')
-    if config.arch != "x86_64":
-        raise BadSpec(
-            f"booting {spec.arch} machines is not modelled",
-            where=where,
-            remedy='use an x86_64 machine with "kernel": "amd64-6.1"',
-        )
-    if spec.firmware != "BIOS":
-        raise BadSpec(
-            f"booting from {spec.firmware} firmware is not modelled",
-            where=where,
-            remedy='use a machine with "firmware": "BIOS"',
-        )
-    return config
+        refusal = f"kernel {spec.kernel!r} is not modelled"
+    elif spec.arch != "x86_64" or config.arch != "x86_64":
+        refusal = f"booting kernel {spec.kernel!r} on an {spec.arch} machine is not modelled"
+    elif spec.firmware != "BIOS":
+        refusal = f"booting from {spec.firmware} firmware is not modelled"
+    else:
+        return config
+    raise BadSpec(refusal, where=f"machine {spec.name!r}", remedy=remedy)
 
 
 @invented("C asks CPUID and the command line while it still decompresses itself")

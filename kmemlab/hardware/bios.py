@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from kmemlab.hardware.spec import Int15Reply, MachineSpec
+from kmemlab.hardware.spec import SMAP, Int15Reply, MachineSpec
 from kmemlab.sim.kernel import invented
 
-SMAP = 0x534D4150  # "SMAP"
 UNSUPPORTED = 0x8600  # AH of a call that the BIOS doesn't know
 
 
@@ -122,7 +122,7 @@ def replay(regs: Registers, replies: tuple[Int15Reply, ...]) -> Registers:
     """The raw answer that follows the one whose EBX the caller hands back; a new walk (EBX = 0) begins at the first."""
     if regs.ebx == 0:
         return replied(regs, replies[0]) if replies else refused(regs)
-    for reply, following in zip(replies, replies[1:], strict=False):
+    for reply, following in pairwise(replies):
         if reply.ebx == regs.ebx:
             return replied(regs, following)
     return refused(regs)

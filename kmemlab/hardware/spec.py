@@ -22,12 +22,20 @@ The JSON form is one object. Addresses are numbers of bytes, ranges are [start, 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
+from kmemlab.hardware.checked_json import Value, parse_json
 from kmemlab.sim.kernel import invented
-from kmemlab.types.e820_type import E820_TYPE_RAM
+from kmemlab.types.e820_type import E820_TYPE_RAM, e820_type_names, e820_type_number
+from kmemlab.types.errors import BadSpec
 from kmemlab.types.units import U64_MAX
 
+SMAP = 0x534D4150  # what EAX says after a sound answer to E820h
 Range = tuple[int, int]  # start and inclusive end of a physical range, in bytes
 
 
@@ -182,3 +190,205 @@ class MachineSpec:
     dimms: tuple[Range, ...] = ()
     efi_memory_map: tuple[NamedRange, ...] = ()
     efi_reserved: tuple[NamedRange, ...] = ()
+
+
+PRESETS = resources.files("kmemlab.hardware") / "presets"
+
+
+@invented("the machines that come with the package")
+def preset_names() -> tuple[str, ...]:
+    """The names that `load_spec` knows, in alphabetical order."""
+    return tuple(sorted(file.name.removesuffix(".json") for file in PRESETS.iterdir() if file.name.endswith(".json")))
+
+
+@invented("a machine described from outside: C has no such thing")
+def load_spec(source: str | Path | Mapping[str, Any] | MachineSpec) -> MachineSpec:
+    """The machine that `source` describes: a preset's name, a path to a hardware.json, its parsed object, or itself.
+
+    Raises `BadSpec` that names the file, the place in it and what to do.
+
+    >>> load_spec("laptop-8g").e820[1]
+    E820Range(start=360448, end=364543, type=2)
+    """
+    if isinstance(source, MachineSpec):
+        return source
+    if isinstance(source, Mapping):
+        return spec_of(Value(dict(source), "the description given"), "custom")
+    if isinstance(source, str) and source in preset_names():
+        return spec_of(Value(parse_json((PRESETS / f"{source}.json").read_text("utf-8"), source), source), source)
+    if not isinstance(source, (str, Path)):
+        raise BadSpec(
+            f"a machine can't be described by a {type(source).__name__}",
+            where="load_spec",
+            remedy="give a preset's name, a path, a dict or a MachineSpec",
+        )
+    path = Path(source)
+    if path.is_dir():
+        path = path / "hardware.json"
+    looks_like_path = isinstance(source, Path) or path.suffix or len(path.parts) > 1 or path.exists()
+    if not looks_like_path:
+        raise BadSpec(f"no such preset: {source!r}", where="load_spec", remedy=f"try {', '.join(preset_names())}")
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise BadSpec(
+            f"can't read this file: {error.strerror or error}", where=str(path), remedy="check the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise BadSpec("this file is no text", where=str(path), remedy="give a hardware.json") from None
+    return spec_of(Value(parse_json(text, str(path)), str(path)), path.parent.name or "custom")
+
+
+def spec_of(machine: Value, name: str) -> MachineSpec:
+    """The machine of one JSON object; `name` is used where it has none."""
+    return MachineSpec(
+        name=machine.optional("name", Value.text, name),
+        e820=tuple(e820_of(entry) for entry in machine["e820"]),
+        arch=machine.optional("arch", lambda value: value.one_of("x86_64", "i386"), "x86_64"),
+        kernel=machine.optional("kernel", Value.text, "amd64-6.1"),
+        kernel_version=machine.optional("kernel_version", Value.text, "6.1.0-50-amd64"),
+        firmware=machine.optional("firmware", lambda value: value.one_of("BIOS", "UEFI"), "BIOS"),
+        cmdline=machine.optional("cmdline", Value.text, ""),
+        e801=machine.optional("e801", e801_of, None),
+        e88=machine.optional("e88", lambda value: value.number(most=0xFFFF), None),
+        int15=machine.optional("int15", int15_of, Int15Spec()),
+        cpus=machine.optional("cpus", cpus_of, CpuSpec()),
+        numa=machine.optional("numa", numa_of, NumaSpec()),
+        acpi_tables=machine.optional("acpi_tables", named_ranges_of, ()),
+        smp_table=machine.optional("smp_table", ranges_of, ()),
+        initrd=machine.optional("initrd", Value.range, None),
+        mtrr=machine.optional("mtrr", lambda value: tuple(line.text() for line in value), ()),
+        image=machine.optional("image", image_of, ImageSpec()),
+        ioapics=machine.optional("ioapics", lambda value: value.number(most=255), 1),
+        hpet=machine.optional("hpet", Value.flag, True),
+        dimms=machine.optional("dimms", ranges_of, ()),
+        efi_memory_map=machine.optional("efi_memory_map", named_ranges_of, ()),
+        efi_reserved=machine.optional("efi_reserved", named_ranges_of, ()),
+    )
+
+
+def e820_of(entry: Value) -> E820Range:
+    """One entry [start, end, type name]; any two addresses will do, for that is what broken firmwares say."""
+    start, end, type = entry.items(3)
+    number = e820_type_number(type.text())
+    if number is None:
+        known = ", ".join(e820_type_names())
+        type.bad(f"{type.raw!r} is no type of an e820 entry", f"use one of: {known}, or 'type 9' for another number")
+    return E820Range(start.number(), end.number(), number)
+
+
+def e801_of(value: Value) -> tuple[int, int, int, int]:
+    """The four registers that E801h answers in."""
+    ax, bx, cx, dx = (
+        value.optional(register, lambda given: given.number(most=0xFFFF), 0) for register in ("ax", "bx", "cx", "dx")
+    )
+    return ax, bx, cx, dx
+
+
+def int15_of(value: Value) -> Int15Spec:
+    """Raw replies of the three calls."""
+    return Int15Spec(
+        e820=value.optional("e820", lambda list: tuple(reply_of(reply, SMAP) for reply in list), None),
+        e801=value.optional("e801", lambda reply: reply_of(reply, 0), None),
+        e88=value.optional("e88", lambda reply: reply_of(reply, 0), None),
+    )
+
+
+def reply_of(value: Value, eax: int) -> Int15Reply:
+    """One raw reply; `eax` is what a sound BIOS says there."""
+
+    def register(name: str, default: int) -> int:
+        return value.optional(name, lambda given: given.number(most=0xFFFFFFFF), default)
+
+    entry = value.optional("range", e820_of, None)
+    buffer = value.optional("buffer", hex_bytes_of, b"")
+    if entry is not None:
+        buffer = struct.pack("<QQI", entry.start, entry.size, entry.type)
+    ecx = register("ecx", 20 if eax == SMAP else 0)
+    carry = value.optional("carry", Value.flag, False)
+    return Int15Reply(register("eax", eax), register("ebx", 0), ecx, register("edx", 0), carry, buffer)
+
+
+def hex_bytes_of(value: Value) -> bytes:
+    """Bytes written as pairs of hexadecimal digits."""
+    try:
+        return bytes.fromhex(value.text())
+    except ValueError:
+        value.bad(f"{value.name} holds what is no hexadecimal digit", 'write bytes such as "00fc0900"')
+
+
+def cpus_of(value: Value) -> CpuSpec:
+    """The CPUs; those that `node_of` doesn't name are of node 0."""
+    present = value.optional("present", lambda given: given.number(1, 8192), 1)
+    possible = value.optional("possible", lambda given: given.number(1, 8192), present)
+    node_of = [0] * max(present, possible)
+    for cpu, node in (value.optional("node_of", Value.members, None) or {}).items():
+        if not cpu.isdecimal() or int(cpu) >= len(node_of):
+            node.bad(f"{cpu!r} is no CPU of this machine", f"number CPUs from 0 to {len(node_of) - 1}")
+        node_of[int(cpu)] = node.number(most=1023)
+    return CpuSpec(
+        present=present,
+        possible=max(present, possible),
+        node_of=tuple(node_of),
+        flags=value.optional("flags", lambda given: tuple(flag.text() for flag in given), ()),
+        cache_line=value.optional("cache_line", lambda given: given.number(1, 4096), 64),
+        phys_bits=value.optional("phys_bits", lambda given: given.number(32, 52), 40),
+        virt_bits=value.optional("virt_bits", lambda given: given.number(32, 57), 48),
+    )
+
+
+def numa_of(value: Value) -> NumaSpec:
+    """The SRAT and the SLIT."""
+    no_slit: tuple[tuple[int, ...], ...] = ()
+    slit = value.optional(
+        "slit", lambda rows: tuple(tuple(cell.number(most=255) for cell in row) for row in rows), no_slit
+    )
+    if any(len(row) != len(slit) for row in slit):
+        value["slit"].bad("the matrix of distances is not square", "give one row a node, with one distance a node")
+    return NumaSpec(value.optional("nodes", nodes_of, ()), value.optional("hotplug", nodes_of, ()), slit)
+
+
+def nodes_of(value: Value) -> tuple[NumaRange, ...]:
+    """A list of [node, start, end]."""
+    rows = [(row, row.items(3)) for row in value]
+    return tuple(NumaRange(items[0].number(most=1023), *tail_range(row, items)) for row, items in rows)
+
+
+def tail_range(row: Value, items: list[Value]) -> Range:
+    """The range that the last two items of a row are."""
+    return Value([item.raw for item in items[-2:]], row.file, row.path).range()
+
+
+def ranges_of(value: Value) -> tuple[Range, ...]:
+    """A list of [start, end]."""
+    return tuple(row.range() for row in value)
+
+
+def named_ranges_of(value: Value) -> tuple[NamedRange, ...]:
+    """A list of [name, start, end]."""
+    rows = [(row, row.items(3)) for row in value]
+    return tuple(NamedRange(items[0].text(), *tail_range(row, items)) for row, items in rows)
+
+
+def image_of(value: Value) -> ImageSpec:
+    """The kernel image; what is not said is as in Debian's build."""
+    given: dict[str, Any] = {}
+    for key in ("code", "rodata", "data", "bss", "brk"):
+        given[key] = value.optional(key, Value.range, None)
+    for key in (
+        "percpu_static",
+        "percpu_reserved",
+        "percpu_dynamic",
+        "real_mode",
+        "smp_locks_kib",
+        "decrypted_kib",
+    ):
+        given[key] = value.optional(key, Value.number, None)
+    given["kib"] = value.optional("kib", image_sizes_of, None)
+    return ImageSpec(**{key: found for key, found in given.items() if found is not None})
+
+
+def image_sizes_of(value: Value) -> ImageSizes:
+    """The sizes that the kernel prints."""
+    given = {key: value.optional(key, Value.number, None) for key in ("code", "rwdata", "rodata", "init", "bss")}
+    return ImageSizes(**{key: found for key, found in given.items() if found is not None})
