@@ -65,7 +65,12 @@ def e820__reserve_resources(boot: Boot) -> None:
         )
 
 
-@kernel("arch/x86/kernel/e820.c", "e820__reserve_resources_late", formerly=("e820_reserve_resources_late",))
+@kernel(
+    "arch/x86/kernel/e820.c",
+    "e820__reserve_resources_late",
+    left_out="what devices claimed before, such as the window of a PCI bridge right behind RAM",
+    formerly=("e820_reserve_resources_late",),
+)
 def e820__reserve_resources_late(boot: Boot) -> None:
     """Claim the other entries, around the devices found meanwhile, and keep new devices off the ends of RAM.
 
