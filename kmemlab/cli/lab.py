@@ -1,0 +1,113 @@
+"""`kmemlab lab`: open the course in JupyterLab, on notebooks that belong to the student."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kmemlab.cli.places import FOLDERS, clone, originals
+from kmemlab.types.errors import KmemlabError
+
+WORKING_COPY = "kmemlab-course"
+NEEDED = ("jupyterlab", "ipywidgets", "anywidget", "graphviz")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser("lab", help="open the course in JupyterLab")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="don't open a browser; print the address (for servers)"
+    )
+    parser.add_argument("--port", type=int, help="the port to listen on (default: JupyterLab chooses)")
+    parser.add_argument(
+        "--dir", type=Path, help=f"where to work (default: the clone, else {WORKING_COPY}/ in this folder)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prepare the folder, and hand over to JupyterLab."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise KmemlabError(
+            f"JupyterLab's side of kmemlab is not installed: {', '.join(missing)}",
+            where="kmemlab lab",
+            remedy="pip install 'kmemlab[lab]', or in a clone: pip install -c constraints.txt -e '.[lab]'",
+        )
+    folder = course_folder(options.dir)
+    return _hand_over(command(folder, options.no_browser, options.port))
+
+
+def course_folder(chosen: Path | None) -> Path:
+    """The folder to work in: the clone itself, or a working copy that is filled up with what it lacks."""
+    source = originals()
+    if source is None:
+        raise KmemlabError(
+            "the course's notebooks are not there: neither a clone nor an installed course",
+            where="kmemlab lab",
+            remedy="install kmemlab anew, or run it from a clone",
+        )
+    if chosen is None and clone() is not None:
+        return source
+    folder = (chosen or Path.cwd() / WORKING_COPY).expanduser().resolve()
+    try:
+        added, kept = fill_up(folder, source)
+    except OSError as error:
+        raise KmemlabError(
+            f"the working copy {folder} can't be written: {error.strerror}",
+            where="kmemlab lab",
+            remedy="choose another with --dir",
+        ) from None
+    print(
+        f"{folder}: {added} files added, {kept} of yours kept. To begin one anew, rename it and start again.",
+        flush=True,
+    )
+    return folder
+
+
+def fill_up(folder: Path, source: Path) -> tuple[int, int]:
+    """Copy what the folder lacks; a file that is there is the student's, and stays. Returns (added, kept)."""
+    added = kept = 0
+    for name in FOLDERS:
+        for original in sorted((source / name).rglob("*")):
+            place = folder / name / original.relative_to(source / name)
+            if original.is_dir() or ".ipynb_checkpoints" in original.parts:
+                continue
+            if place.exists():
+                kept += 1
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            half = place.with_name(f".{place.name}.new")
+            shutil.copyfile(original, half)
+            os.replace(half, place)
+            added += 1
+    return added, kept
+
+
+def command(folder: Path, no_browser: bool, port: int | None) -> list[str]:
+    """The command line that starts JupyterLab on a folder."""
+    line = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    first = next(iter(sorted((folder / "notebooks").glob("*.ipynb"))), None)
+    if first is not None:
+        line.append(f"--LabApp.default_url=/lab/tree/notebooks/{first.name}")
+    if no_browser:
+        line.append("--no-browser")
+    if port is not None:
+        line.append(f"--port={port}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        line.append("--allow-root")  # in a container everybody is root, and JupyterLab would refuse
+    return line
+
+
+def _hand_over(line: list[str]) -> int:
+    from kmemlab.course.run import kernel_environment
+
+    if os.name == "posix":  # become JupyterLab: signals then reach it, and nothing stays behind
+        os.execve(line[0], line, kernel_environment())
+    return subprocess.call(line, env=kernel_environment())
