@@ -21,7 +21,7 @@ WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = range(4)
 
 @kernel("include/linux/mmzone.h", "struct zone", left_out="per-CPU lists, compaction and memory hotplug fields")
 class Zone(Struct):
-    """The zone `index` of node `node`: a span of page frames, some of them holes, and lists of its free blocks by order.
+    """The zone `index` of node `node`: a span of page frames, some of them holes, and its free blocks listed by order.
 
     `nr_free[order]` counts the free blocks of an order (C keeps it in `free_area[order].nr_free`), and
     `free_list[order][migratetype]` is the number of the list's head in `page.lru`.
@@ -32,6 +32,9 @@ class Zone(Struct):
     present_pages = Cell()
     managed_pages = Cell()
     watermark_boost = Cell()
+    pageset_high = Cell()  # limits of the per-CPU lists, in pages
+    pageset_batch = Cell()
+    stat_threshold = Cell()  # how far a CPU's own counts may be off before they are added up
     nr_owned = Cell()  # ours: pages that some allocation still holds, for the law of conservation
 
     nr_free: Column
@@ -40,7 +43,7 @@ class Zone(Struct):
     watermark: Column
 
     def __init__(self, page: MemMap, node: int, index: int, name: str, slot: int) -> None:
-        """`slot` (0, 1, …) numbers the zones of the machine, so that each has list heads of its own behind the pages."""
+        """`slot` (0, 1, …) numbers the zones of the machine: each has list heads of its own behind the pages."""
         self.page = page
         self.node = node
         self.index = index

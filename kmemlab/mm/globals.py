@@ -1,0 +1,86 @@
+"""The global variables of the page allocator, in one struct: what C spreads over mm/page_alloc.c and mm/mm_init.c."""
+
+from __future__ import annotations
+
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.numa import NumaInfo
+from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.node import PglistData
+from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
+from kmemlab.sim.column import Column, column
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.struct import Cell, Struct
+from kmemlab.types.zone_type import MAX_NR_ZONES
+
+LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0)  # DMA, DMA32, Normal, Movable, Device
+
+
+@invented("C's global variables are fields here, so that a machine can be copied and rewound")
+class Mm(Struct):
+    """What the page allocator knows of the whole machine; page counts are in pages.
+
+    At power-on all is 0 except the values that the kernel image itself brings (tunables).
+    """
+
+    # mm/page_alloc.c
+    totalram_pages = Cell()
+    nr_kernel_pages = Cell()  # present pages without memory map and reserve: what hash tables are sized by
+    nr_all_pages = Cell()
+    dma_reserve = Cell()
+    totalreserve_pages = Cell()
+    page_group_by_mobility_disabled = Cell()
+    movable_zone = Cell()
+    policy_zone = Cell()  # mm/mempolicy.c: the highest zone that memory policies apply to
+    # kernelcore= and movablecore=, in pages or per cent
+    required_kernelcore = Cell()
+    required_kernelcore_percent = Cell()
+    required_movablecore = Cell()
+    required_movablecore_percent = Cell()
+    mirrored_kernelcore = Cell()
+    # how far defer_init has come
+    prev_end_pfn = Cell()
+    nr_initialised = Cell()
+    # tunables (/proc/sys/vm)
+    min_free_kbytes = Cell()
+    user_min_free_kbytes = Cell()
+    watermark_scale_factor = Cell()
+    watermark_boost_factor = Cell()
+    percpu_pagelist_high_fraction = Cell()
+    sysctl_min_unmapped_ratio = Cell()
+    sysctl_min_slab_ratio = Cell()
+    transparent_hugepage = Cell()
+
+    lowmem_reserve_ratio: Column
+
+    def __init__(self, boot: Boot, numa: NumaInfo, max_pfn: int) -> None:
+        """`max_pfn` is the end of the highest memory that the machine can ever have."""
+        nr_nodes = numa.nr_nodes
+        names = boot.config.zone_names
+        self.boot = boot
+        self.numa = numa
+        self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE)
+        self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
+        self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
+        self.node_load = column("q", nr_nodes)
+        self.zone_movable_pfn = column("q", nr_nodes)
+        self.arch_zone_lowest_possible_pfn = column("q", MAX_NR_ZONES)
+        self.arch_zone_highest_possible_pfn = column("q", MAX_NR_ZONES)
+        self.lowmem_reserve_ratio = column("q", MAX_NR_ZONES)
+        for index, ratio in enumerate(LOWMEM_RESERVE_RATIO):
+            self.lowmem_reserve_ratio[index] = ratio
+        self.min_free_kbytes = 1024
+        self.user_min_free_kbytes = -1
+        self.watermark_scale_factor = 10
+        self.watermark_boost_factor = 15000
+        self.sysctl_min_unmapped_ratio = 1
+        self.sysctl_min_slab_ratio = 5
+        self.transparent_hugepage = 1  # always
+
+    def zones(self) -> list[Zone]:
+        """Every zone of every online node, nodes ascending (C's `for_each_zone`)."""
+        online = self.numa.node_online
+        return [zone for pgdat in self.node_data if online[pgdat.node_id] for zone in pgdat.node_zones]
+
+    def populated_zones(self) -> list[Zone]:
+        """The zones that have memory (C's `for_each_populated_zone`)."""
+        return [zone for zone in self.zones() if zone.present_pages]

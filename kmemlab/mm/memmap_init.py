@@ -1,0 +1,115 @@
+"""memmap_init: fill in the memory map, one struct page a page frame; most of it can wait.
+
+section        |   128 MiB    |   128 MiB    |   128 MiB    |
+memory          ██████ ███████ ██████████████ ██████
+memory map     |hhiiiiihiiiiiiidddddddddddddddddddddhhhhhhhhh   h: hole, reserved   i: initialised   d: deferred
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from kmemlab.boot.memblock import for_each_mem_pfn_range
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.node import pgdat_end_pfn
+from kmemlab.mm.zone import Zone, zone_end_pfn
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.migratetype import MIGRATE_MOVABLE
+from kmemlab.types.units import U64_MAX, round_down, round_up
+
+PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
+
+
+@kernel("mm/page_alloc.c", "memmap_init")
+def memmap_init(mm: Mm) -> None:
+    """Go through memory range by range and zone by zone; what lies between is marked as unavailable."""
+    hole_pfn = 0
+    end_pfn = zone_id = nid = 0
+    for start_pfn, end_pfn, nid in for_each_mem_pfn_range(mm.boot.memblock):
+        for zone in mm.node_data[nid].node_zones:
+            if zone.present_pages:
+                hole_pfn = memmap_init_zone_range(mm, zone, start_pfn, end_pfn, hole_pfn)
+                zone_id = zone.index
+    # The memory map exists for whole sections, so there are struct pages behind the last memory.
+    end_pfn = round_up(end_pfn, PAGES_PER_SECTION)
+    if hole_pfn < end_pfn:
+        init_unavailable_range(mm, hole_pfn, end_pfn, zone_id, nid)
+
+
+@kernel("mm/page_alloc.c", "memmap_init_zone_range", formerly=("memmap_init_zone",))
+def memmap_init_zone_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int, hole_pfn: int) -> int:
+    """The part of a memory range within one zone, and the hole before it; gives where the next hole may start."""
+    zone_start, zone_end = zone.zone_start_pfn, zone_end_pfn(zone)
+    start_pfn = min(max(start_pfn, zone_start), zone_end)
+    end_pfn = min(max(end_pfn, zone_start), zone_end)
+    if start_pfn >= end_pfn:
+        return hole_pfn
+    memmap_init_range(mm, zone, start_pfn, end_pfn)
+    if hole_pfn < start_pfn:
+        init_unavailable_range(mm, hole_pfn, start_pfn, zone.index, zone.node)
+    return end_pfn
+
+
+@kernel("mm/page_alloc.c", "memmap_init_range", left_out="ZONE_DEVICE, memory hotplug, mirrored memory")
+def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
+    """Make the pages of [start_pfn, end_pfn) the zone's, movable, as far as they don't wait for later.
+
+    Ours writes whole pageblocks, deferred ones too: the columns are zero for a page that nobody touched, and which
+    zone a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
+    """
+    defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
+    first, last = start_pfn >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1
+    mm.page.zone_slot[first:last] = array("H", [zone.slot]) * (last - first)
+    # A pageblock gets its type when its first page is initialised: one that memory starts within stays unmovable.
+    first = round_up(start_pfn, PAGEBLOCK_NR_PAGES) >> PAGEBLOCK_ORDER
+    if first < last:
+        mm.page.pageblock[first:last] = bytes([MIGRATE_MOVABLE]) * (last - first)
+
+
+@kernel("mm/page_alloc.c", "defer_init")
+def defer_init(mm: Mm, nid: int, start_pfn: int, end_pfn: int, zone_end: int) -> None:
+    """Find the first page of the range that may wait: behind one section's worth of pages of the node's last zone.
+
+    C asks page by page; the answer is worked out here in one step, in closed form.
+    """
+    if mm.prev_end_pfn != zone_end:
+        mm.prev_end_pfn = zone_end
+        mm.nr_initialised = 0
+    pgdat = mm.node_data[nid]
+    # Low zones are always whole: what needs low addresses can't wait.
+    if zone_end < pgdat_end_pfn(pgdat) or pgdat.first_deferred_pfn != U64_MAX:
+        return
+    # Page start_pfn + k is the (nr_initialised + k + 1)th; it may wait when that is above a section and it starts one.
+    enough = start_pfn + max(0, PAGES_PER_SECTION - mm.nr_initialised)
+    first_deferred = round_up(enough, PAGES_PER_SECTION)
+    if first_deferred < end_pfn:
+        pgdat.first_deferred_pfn = first_deferred
+    else:
+        mm.nr_initialised += end_pfn - start_pfn
+
+
+@kernel("mm/page_alloc.c", "init_unavailable_range", formerly=("zero_resv_unavail",))
+def init_unavailable_range(mm: Mm, start_pfn: int, end_pfn: int, zone_id: int, nid: int) -> None:
+    """Count the page frames of a hole that have a struct page, and say so: they are reserved for ever."""
+    pgcnt = sum(
+        max(0, min(end_pfn, block + PAGES_PER_SECTION) - max(start_pfn, block))
+        for block in sections_between(start_pfn, end_pfn)
+        if present_section(mm, block)
+    )
+    if pgcnt:
+        name = mm.boot.config.zone_names[zone_id]
+        mm.boot.printk.info(f"On node {nid}, zone {name}: {pgcnt} pages in unavailable ranges")
+
+
+@invented("a loop over whole sections, where C looks at each pageblock", traced=False)
+def sections_between(start_pfn: int, end_pfn: int) -> tuple[int, ...]:
+    """The first page frames of the sections at both ends of a hole: those between have no memory, so no memory map."""
+    return tuple(sorted({round_down(start_pfn, PAGES_PER_SECTION), round_down(end_pfn - 1, PAGES_PER_SECTION)}))
+
+
+@kernel("include/linux/mmzone.h", "present_section", traced=False)
+def present_section(mm: Mm, section_pfn: int) -> bool:
+    """Whether the section that starts at this page frame holds any memory: then it has a memory map."""
+    end = section_pfn + PAGES_PER_SECTION
+    return any(start < end and section_pfn < stop for start, stop, _ in for_each_mem_pfn_range(mm.boot.memblock))

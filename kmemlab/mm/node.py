@@ -1,0 +1,66 @@
+"""pg_data_t: one node's memory: its zones, and in which order its CPUs look for pages.
+
+node 0                                     node 1
+  zones   DMA  DMA32  (Normal) …             zones   (DMA)  DMA32  Normal …      in brackets: empty
+  list    0:DMA32  0:DMA  1:Normal  1:DMA32  list    1:Normal  1:DMA32  0:DMA32  0:DMA
+"""
+
+from __future__ import annotations
+
+from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.zone import Zone
+from kmemlab.sim.column import Column, column
+from kmemlab.sim.kernel import kernel
+from kmemlab.sim.struct import Cell, Struct, U64Cell
+from kmemlab.types.zone_type import MAX_NR_ZONES
+
+ZONELIST_FALLBACK = 0  # all nodes, the nearest first
+ZONELIST_NOFALLBACK = 1  # the own node only, for __GFP_THISNODE
+MAX_ZONELISTS = 2
+
+
+@kernel("include/linux/mmzone.h", "struct zonelist", left_out="the cached index of a zone within its zoneref")
+class Zonelist(Struct):
+    """Where an allocation looks, best first: entry i < `count` is zone `zone_idx[i]` of node `nid[i]`."""
+
+    count = Cell()
+
+    nid: Column
+    zone_idx: Column
+
+    def __init__(self, entries: int) -> None:
+        self.nid = column("H", entries)
+        self.zone_idx = column("B", entries)
+
+
+@kernel(
+    "include/linux/mmzone.h", "pg_data_t", left_out="LRU lists, kswapd and compaction fields: with their subsystems"
+)
+class PglistData(Struct):
+    """One node: a stretch of page frames that lie at the same distance, and the zones that it is cut into.
+
+    All zones exist, most of them may be empty. `first_deferred_pfn` is the first page frame whose `struct page` waits
+    for the threads of `page_alloc_init_late` (all ones: none waits).
+    """
+
+    node_start_pfn = Cell()
+    node_spanned_pages = Cell()
+    node_present_pages = Cell()
+    nr_zones = Cell()
+    first_deferred_pfn = U64Cell()
+    min_unmapped_pages = Cell()
+    min_slab_pages = Cell()
+
+    def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int) -> None:
+        self.node_id = node_id
+        first_slot = node_id * MAX_NR_ZONES
+        self.node_zones = tuple(
+            Zone(page, node_id, index, name, first_slot + index) for index, name in enumerate(zone_names)
+        )
+        self.node_zonelists = tuple(Zonelist(nr_nodes * MAX_NR_ZONES) for _ in range(MAX_ZONELISTS))
+
+
+@kernel("include/linux/mmzone.h", "pgdat_end_pfn", traced=False)
+def pgdat_end_pfn(pgdat: PglistData) -> int:
+    """The first page frame behind the node."""
+    return pgdat.node_start_pfn + pgdat.node_spanned_pages
