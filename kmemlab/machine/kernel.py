@@ -1,0 +1,73 @@
+"""The kernel: all of its global variables, floor by floor. All exist, all zero, before it boots."""
+
+from __future__ import annotations
+
+from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
+from kmemlab.boot.cmdline import next_arg, parse_early_param
+from kmemlab.boot.detect import detect_memory
+from kmemlab.boot.e820_setup import e820__finish_early_params, e820__memory_setup
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.numa import NumaInfo
+from kmemlab.boot.numa_fake import count_possible_nodes
+from kmemlab.hardware.spec import MachineSpec
+from kmemlab.mm.globals import Mm
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.struct import Struct
+from kmemlab.types.e820_type import E820_TYPE_RAM
+from kmemlab.types.errors import KernelPanic
+from kmemlab.types.units import PAGE_SHIFT, pfn_up
+
+
+@invented("C's global variables are fields here, so that a machine can be copied and rewound")
+class Kernel(Struct):
+    """Everything that changes while a machine runs.
+
+    boot    before there are zones: e820, memblock, resources, the log (kernel/boot/globals.py)
+    numa    nodes, distances, the node of each CPU
+    mm      the page allocator: nodes, zones, the memory map, tunables
+    """
+
+    def __init__(self, spec: MachineSpec) -> None:
+        """Raises `BadSpec` for a machine that this version can't boot."""
+        self.boot = Boot(spec)
+        fake = numa_fake_option(spec.cmdline)
+        max_pfn = highest_pfn(spec)
+        nr_nodes = count_possible_nodes(spec, max_pfn, fake)
+        self.numa = NumaInfo(nr_nodes, spec.cpus.possible, fake)
+        self.mm = Mm(self.boot, self.numa, max_pfn)
+
+    @property
+    def printk_lines(self) -> tuple[str, ...]:
+        """The kernel log so far."""
+        return self.boot.printk.lines()
+
+
+@invented("C reads it when it comes to the parameter; our structs are sized before boot")
+def numa_fake_option(cmdline: str) -> str:
+    """What stands behind numa=fake= on the command line; the last one holds.
+
+    >>> numa_fake_option("quiet numa=fake=4 numa=fake=512M")
+    '512M'
+    """
+    fakes = [value for name, value in next_arg(cmdline) if name == "numa" and value and value.startswith("fake=")]
+    return fakes[-1].removeprefix("fake=") if fakes else ""
+
+
+@invented("the memory map must exist before boot finds out how large it has to be")
+def highest_pfn(spec: MachineSpec) -> int:
+    """The page frame behind the highest one that this machine can ever have, memory plugged in later included.
+
+    A rehearsal: firmware and command line are asked exactly as boot will ask them, on a kernel that is thrown away.
+    """
+    boot = Boot(spec)
+    try:
+        detect_memory(boot.bios, boot.boot_params)
+        e820__memory_setup(boot)
+        parse_early_param(boot)
+        e820__finish_early_params(boot)
+    except KernelPanic:
+        pass  # the real boot will panic in the same place, and needs no larger memory map than this
+    ends = [entry.end >> PAGE_SHIFT for entry in boot.e820_table.entries() if entry.type == E820_TYPE_RAM]
+    ends.append(pfn_up(spec.image.brk[1]))
+    ends += [pfn_up(end) for _, end in spec.dimms]
+    return min(max(ends), boot.max_arch_pfn)

@@ -1,0 +1,143 @@
+"""mem_init: memblock hands all free memory over to the page allocator.
+
+    memblock    free [0x1000, 0x5400)
+    buddy       order 10 at 0x1000, 0x1400, …, then order 9 … : as large as the address is aligned and the range allows
+                at the tail of its free list, so low addresses are taken first
+
+The loop lives here and not in memblock, because memblock lies below the page allocator.
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.memblock import (
+    MEMBLOCK_HOTPLUG,
+    for_each_free_mem_range,
+    memblock_alloc_try_nid,
+    memblock_setclr_flag,
+)
+from kmemlab.boot.numa import nodes_of
+from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, U64_MAX, pfn_down, pfn_up
+
+IO_TLB_DEFAULT_SIZE = 64 * MIB
+IO_TLB_SLOT_SIZE = 2048
+IO_TLB_SLOT_STRUCT = 24
+IO_TLB_AREA_STRUCT = 16
+
+
+@kernel("arch/x86/mm/init_64.c", "pci_iommu_alloc", left_out="IOMMU hardware")
+def pci_iommu_alloc(mm: Mm) -> None:
+    """With memory above 4 GiB, keep 64 MiB below it: devices that can't reach higher get their data through it."""
+    boot = mm.boot
+    if max(boot.max_possible_pfn, boot.max_pfn) <= 4 * GIB >> PAGE_SHIFT:
+        return
+    areas = 1 << (boot.spec.cpus.possible - 1).bit_length()
+    boot.printk.info(f"software IO TLB: area num {areas}.")
+    slots = IO_TLB_DEFAULT_SIZE // IO_TLB_SLOT_SIZE * IO_TLB_SLOT_STRUCT
+    memblock_alloc_try_nid(boot.memblock, IO_TLB_DEFAULT_SIZE, PAGE_SIZE, 0, 4 * GIB - 1, caller="swiotlb_init_remap")
+    memblock_alloc_try_nid(boot.memblock, slots, PAGE_SIZE, caller="swiotlb_init_remap")
+    memblock_alloc_try_nid(boot.memblock, IO_TLB_AREA_STRUCT * areas, 64, caller="swiotlb_init_remap")
+
+
+@kernel("mm/memblock.c", "memblock_free_all", formerly=("free_all_bootmem",))
+def memblock_free_all(mm: Mm) -> None:
+    """Give every free page to its zone, and count what the machine can use.
+
+    Pages whose struct page is deferred are counted, too; they follow in `page_alloc_init_late`.
+    """
+    for zone in mm.zones():
+        zone.managed_pages = 0
+    mm.totalram_pages += free_low_memory_core_early(mm)
+
+
+@kernel("mm/memblock.c", "free_low_memory_core_early", left_out="PG_reserved of reserved pages: they stay all zero")
+def free_low_memory_core_early(mm: Mm) -> int:
+    """Free all ranges that nobody reserved, in ascending order; gives the number of pages."""
+    memblock_setclr_flag(mm.boot.memblock, 0, U64_MAX, False, MEMBLOCK_HOTPLUG)
+    count = 0
+    for start, end, nid in for_each_free_mem_range(mm.boot.memblock):
+        start_pfn, end_pfn = pfn_up(start), min(pfn_down(end), mm.boot.max_low_pfn)
+        if start_pfn < end_pfn:
+            free_pages_memory(mm, nid, start_pfn, end_pfn)
+            count += end_pfn - start_pfn
+    return count
+
+
+@kernel("mm/memblock.c", "__free_pages_memory")
+def free_pages_memory(mm: Mm, nid: int, start: int, end: int) -> None:
+    """Free [start, end) in blocks, each as large as its address is aligned and the range allows."""
+    first_deferred_pfn = mm.node_data[nid].first_deferred_pfn
+    while start < end:
+        order = min(MAX_ORDER - 1, (start & -start).bit_length() - 1)
+        while start + (1 << order) > end:
+            order -= 1
+        if start >= first_deferred_pfn:
+            return  # C goes on, block by block, and skips each
+        free_pages_core(mm, zone_of(mm, nid, start), start, order)
+        start += 1 << order
+
+
+@invented("C reads the zone from the page's flags", traced=False)
+def zone_of(mm: Mm, nid: int, pfn: int) -> Zone:
+    """The zone of the node that holds a page frame of its memory."""
+    for zone in mm.node_data[nid].node_zones:
+        if zone.present_pages and zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages:
+            return zone
+    raise AssertionError(f"page frame {pfn:#x} is in no zone of node {nid}")
+
+
+@kernel("mm/page_alloc.c", "__free_pages_core")
+def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
+    """The first time that a block becomes free: it is the zone's to manage from now on."""
+    zone.managed_pages += 1 << order
+    # At the tail: what was there from boot stays whole longest.
+    free_one_page(zone, pfn, order, get_pageblock_migratetype(mm.page, pfn), FPI_TO_TAIL)
+
+
+@kernel("mm/page_alloc.c", "mem_init_print_info")
+def mem_init_print_info(mm: Mm) -> None:
+    """Say what is free of what is there, and what took the rest."""
+    kib = mm.boot.spec.image.kib
+    present = sum(zone.present_pages for zone in mm.zones())
+    free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
+    reserved = present - mm.totalram_pages
+    mm.boot.printk.info(
+        f"Memory: {free * 4}K/{present * 4}K available ({kib.code}K kernel code, {kib.rwdata}K rwdata, "
+        f"{kib.rodata}K rodata, {kib.init}K init, {kib.bss}K bss, {reserved * 4}K reserved, 0K cma-reserved)"
+    )
+
+
+@kernel("mm/page_alloc.c", "page_alloc_init_late", left_out="the other work of this function; shuffling")
+def page_alloc_init_late(mm: Mm) -> None:
+    """Free the pages that were deferred, node by node (C: one thread a node, at the same time)."""
+    for nid in nodes_of(mm.numa.node_online):
+        if mm.node_has_memory[nid]:
+            deferred_init_memmap(mm, nid)
+
+
+@kernel("mm/page_alloc.c", "deferred_init_memmap", left_out="threads; the time that it took")
+def deferred_init_memmap(mm: Mm, nid: int) -> None:
+    """Free what lies behind the node's first deferred page, up to the end of its last zone."""
+    pgdat = mm.node_data[nid]
+    first_init_pfn = pgdat.first_deferred_pfn
+    if first_init_pfn == U64_MAX:
+        return
+    pgdat.first_deferred_pfn = U64_MAX
+    for start, end, _ in for_each_free_mem_range(mm.boot.memblock, nid=nid):
+        start_pfn, end_pfn = max(pfn_up(start), first_init_pfn), pfn_down(end)
+        if start_pfn < end_pfn:
+            deferred_free_pages(mm, zone_of(mm, nid, start_pfn), start_pfn, end_pfn)
+
+
+@kernel("mm/page_alloc.c", "deferred_free_pages", formerly=("deferred_free_range",))
+def deferred_free_pages(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> None:
+    """Free whole pageblocks at once, and the ragged ends page by page."""
+    whole = 1 << PAGEBLOCK_ORDER
+    while pfn < end_pfn:
+        order = PAGEBLOCK_ORDER if pfn % whole == 0 and pfn + whole <= end_pfn else 0
+        free_pages_core(mm, zone, pfn, order)
+        pfn += 1 << order

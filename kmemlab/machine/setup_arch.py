@@ -1,0 +1,187 @@
+"""setup_arch: from what the firmware says to nodes, zones and a memory map (arch/x86/kernel/setup.c).
+
+Read it as a table of contents: one call a line, in the order of Linux 6.1, and in the margin what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kmemlab.boot.cmdline import next_arg, parameq, parse_early_param
+from kmemlab.boot.e820 import e820__end_of_low_ram_pfn, e820__end_of_ram_pfn
+from kmemlab.boot.e820_resources import (
+    e820__register_nosave_regions,
+    e820__reserve_resources,
+    e820__setup_pci_gap,
+    insert_kernel_resources,
+)
+from kmemlab.boot.e820_setup import (
+    e820__finish_early_params,
+    e820__memblock_setup,
+    e820__memory_setup,
+    e820_add_kernel_range,
+    trim_bios_range,
+)
+from kmemlab.boot.early_reserve import (
+    acpi_reserve_initial_tables,
+    early_reserve_memory,
+    init_mem_mapping,
+    reserve_brk,
+    reserve_initrd,
+    reserve_real_mode,
+    smp_scan_config,
+)
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.memblock import (
+    for_each_free_mem_range,
+    for_each_mem_pfn_range,
+    memblock_alloc,
+    memblock_set_current_limit,
+)
+from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.stage import Stage, run_column
+from kmemlab.mm.free_area_init import MAX_DMA_PFN, zone_sizes_init
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.sparse import sparse_init
+from kmemlab.mm.watermark import setup_transparent_hugepage
+from kmemlab.mm.zone_movable import cmdline_parse_kernelcore, cmdline_parse_movablecore
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errors import BadParameter
+from kmemlab.types.units import MIB, PAGE_SHIFT, pfn_down, pfn_up
+
+
+@kernel("arch/x86/kernel/setup.c", "setup_arch", left_out="what has nothing to do with memory; MTRRs; the direct map")
+def setup_arch(kernel: Kernel, until: str | None = None) -> bool:
+    """Find out what memory there is, and set up what the page allocator needs. True if stopped at `until`."""
+    return run_column(kernel, SETUP_ARCH, until)
+
+
+@invented("setup_arch's first line")
+def print_command_line(boot: Boot) -> None:
+    """Say what the boot loader handed over."""
+    boot.printk.info(f"Command line: {boot.spec.cmdline}")
+
+
+@invented("C gathers early parameters of all files in one table; those that need nodes and zones are heard here")
+def parse_early_param_mm(kernel: Kernel) -> None:
+    """numa=, kernelcore=, movablecore=, transparent_hugepage=."""
+    mm = kernel.mm
+    known: dict[str, Callable[[str], None]] = {
+        "numa": lambda value: numa_setup(kernel.boot, kernel.numa, value),
+        "kernelcore": lambda value: cmdline_parse_kernelcore(mm, value),
+        "movablecore": lambda value: cmdline_parse_movablecore(mm, value),
+        "transparent_hugepage": lambda value: setup_transparent_hugepage(mm, value),
+    }
+    for name, value in next_arg(kernel.boot.spec.cmdline):
+        if name == "--":
+            break
+        for option, function in known.items():
+            if parameq(name, option):
+                try:
+                    function(value or "")
+                except BadParameter:
+                    kernel.boot.printk.info(f"Malformed early option '{name}'")
+
+
+@kernel("arch/x86/mm/setup_nx.c", "x86_report_nx")
+def x86_report_nx(boot: Boot) -> None:
+    """Say whether pages can be marked as not executable."""
+    if "nx" in boot.spec.cpus.flags:
+        boot.printk.info("NX (Execute Disable) protection: active")
+    else:
+        boot.printk.info("Notice: NX (Execute Disable) protection missing in CPU!")
+
+
+@invented("max_pfn = e820__end_of_ram_pfn(), a line of setup_arch")
+def set_max_pfn(boot: Boot) -> None:
+    """Where memory ends."""
+    boot.max_pfn = e820__end_of_ram_pfn(boot.e820_table, boot.max_arch_pfn)
+    boot.max_possible_pfn = boot.max_pfn
+
+
+@invented("a few lines of setup_arch")
+def set_max_low_pfn(boot: Boot) -> None:
+    """Where memory below 4 GiB ends."""
+    if boot.max_pfn > 1 << (32 - PAGE_SHIFT):
+        boot.max_low_pfn = e820__end_of_low_ram_pfn(boot.e820_table, boot.max_arch_pfn)
+    else:
+        boot.max_low_pfn = boot.max_pfn
+
+
+@invented("memblock_set_current_limit(ISA_END_ADDRESS), a line of setup_arch")
+def limit_memblock_to_1m(boot: Boot) -> None:
+    """Until memory is mapped, only the first MiB can be touched."""
+    memblock_set_current_limit(boot.memblock, MIB)
+
+
+@invented("memblock_set_current_limit(get_max_mapped()), a line of setup_arch")
+def limit_memblock_to_mapped(boot: Boot) -> None:
+    """From now on memblock may give out all that is mapped; on x86-64 there is no other memory."""
+    memblock_set_current_limit(boot.memblock, boot.max_pfn_mapped << PAGE_SHIFT)
+    boot.max_low_pfn = boot.max_pfn
+
+
+@kernel("arch/x86/mm/init.c", "memblock_find_dma_reserve")
+def memblock_find_dma_reserve(mm: Mm) -> None:
+    """Count the pages below 16 MiB that are taken: ZONE_DMA will not have them to give."""
+    memblock = mm.boot.memblock
+    nr_pages = sum(
+        max(0, min(end, MAX_DMA_PFN) - min(start, MAX_DMA_PFN)) for start, end, _ in for_each_mem_pfn_range(memblock)
+    )
+    nr_free_pages = 0
+    for start, end, _ in for_each_free_mem_range(memblock):
+        first, last = min(pfn_up(start), MAX_DMA_PFN), min(pfn_down(end), MAX_DMA_PFN)
+        nr_free_pages += max(0, last - first)
+    mm.dma_reserve = nr_pages - nr_free_pages
+
+
+@kernel("arch/x86/kernel/acpi/boot.c", "acpi_boot_init", left_out="all but the memory it takes")
+def acpi_boot_init(boot: Boot) -> None:
+    """Make resources of the HPET and of each I/O APIC: a struct and a name."""
+    if boot.spec.hpet:
+        memblock_alloc(boot.memblock, boot.config.sizeof_resource + len("HPET 0\0") + 2, caller="acpi_parse_hpet")
+    for _ in range(boot.spec.ioapics):
+        memblock_alloc(boot.memblock, boot.config.sizeof_resource + len("IOAPIC 255\0"), caller="io_apic_init_mappings")
+
+
+@invented("setup_arch passes max_pfn")
+def register_nosave_regions(boot: Boot) -> None:
+    """Tell hibernation what it must not save."""
+    e820__register_nosave_regions(boot, boot.max_pfn)
+
+
+# fmt: off
+SETUP_ARCH = (
+    Stage(print_command_line,          "boot",   "what the boot loader handed over"),
+    Stage(early_reserve_memory,        "boot",   "kernel, initrd and the BIOS's data are taken"),
+    Stage(e820__memory_setup,          "boot",   "the firmware's memory map, put in order"),
+    Stage(parse_early_param,           "boot",   "mem= and memmap= change the map"),
+    Stage(parse_early_param_mm,        "kernel", "numa=, kernelcore= and movablecore= are kept for later"),
+    Stage(x86_report_nx,               "boot",   "can pages be marked as not executable?"),
+    Stage(e820__finish_early_params,   "boot",   "if the map was changed: put it in order again, print it"),
+    Stage(insert_kernel_resources,     "boot",   "the kernel's own sections in the resource tree"),
+    Stage(e820_add_kernel_range,       "boot",   "the kernel lies in RAM, whatever the map says"),
+    Stage(trim_bios_range,             "boot",   "page 0 and 640 KiB … 1 MiB are never RAM"),
+    Stage(set_max_pfn,                 "boot",   "where memory ends"),
+    Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends"),
+    Stage(smp_scan_config,             "boot",   "the multiprocessor tables are taken"),
+    Stage(reserve_brk,                 "boot",   "so is what the kernel grew into so far"),
+    Stage(limit_memblock_to_1m,        "boot",   "nothing else is mapped for sure"),
+    Stage(e820__memblock_setup,        "boot",   "memblock learns what is memory: the first allocator works"),
+    Stage(reserve_real_mode,           "boot",   "memory for CPUs that wake in real mode; the first MiB is closed"),
+    Stage(init_mem_mapping,            "boot",   "all memory into the direct map"),
+    Stage(limit_memblock_to_mapped,    "boot",   "memblock may give out all of it"),
+    Stage(reserve_initrd,              "boot",   "the initrd stays, or moves to where it can be reached"),
+    Stage(acpi_reserve_initial_tables, "boot",   "ACPI's tables stay"),
+    Stage(x86_numa_init,               "boot, numa", "which memory is of which node"),
+    Stage(memblock_find_dma_reserve,   "mm",     "what is taken of ZONE_DMA already"),
+    Stage(sparse_init,                 "mm",     "memory for the memory map itself"),
+    Stage(zone_sizes_init,             "mm",     "zones, and the memory map filled in"),
+    Stage(acpi_boot_init,              "boot",   "HPET and I/O APICs get resources"),
+    Stage(init_cpu_to_node,            "numa",   "CPUs know their nodes"),
+    Stage(e820__reserve_resources,     "boot",   "the map becomes /proc/iomem"),
+    Stage(register_nosave_regions,     "boot",   "holes that hibernation must not save"),
+    Stage(e820__setup_pci_gap,         "boot",   "a place for PCI devices without addresses"),
+)
+# fmt: on

@@ -1,0 +1,101 @@
+"""start_kernel: the whole of boot, as far as memory goes (init/main.c).
+
+Read it as a table of contents: one call a line, in the order of Linux 6.1, and in the margin what it is for.
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.detect import detect_memory
+from kmemlab.boot.e820_resources import e820__reserve_resources_late
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.memblock import memblock_init
+from kmemlab.machine.free_reserved import alternative_instructions, free_initmem, free_initrd_mem, mark_rodata_ro
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.mem_init import mem_init_print_info, memblock_free_all, page_alloc_init_late, pci_iommu_alloc
+from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
+from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
+from kmemlab.mm.system_hash import vfs_caches_init_early
+from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
+from kmemlab.mm.zonelist import build_all_zonelists
+from kmemlab.sim.kernel import invented, kernel
+
+
+@kernel("init/main.c", "start_kernel", left_out="what has nothing to do with memory")
+def start_kernel(kernel: Kernel, until: str | None = None) -> None:
+    """Boot. With `until`, the C name of a function of the column, stop when that has returned.
+
+    Raises `BadRequest` for a name that the column doesn't have, `KernelPanic` where Linux panics.
+    """
+    check_stage(START_KERNEL, until)
+    run_column(kernel, START_KERNEL, until)
+
+
+@kernel("arch/x86/boot/main.c", "main", left_out="all but memory detection")
+def real_mode_main(boot: Boot) -> None:
+    """The setup code, still in real mode, asks the BIOS about memory and starts the kernel."""
+    detect_memory(boot.bios, boot.boot_params)
+
+
+@kernel("init/version.c", "linux_banner", left_out="who built it, with what, and when")
+def linux_banner(boot: Boot) -> None:
+    """The kernel's first words."""
+    boot.printk.info(f"Linux version {boot.spec.kernel_version}")
+
+
+@invented("memblock's variables are filled in at compile time in C")
+def init_memblock(boot: Boot) -> None:
+    """Memblock knows of no memory and of nothing reserved."""
+    memblock_init(boot.memblock)
+
+
+@invented("a line of start_kernel")
+def print_kernel_command_line(boot: Boot) -> None:
+    """Say the command line once more, as it was saved."""
+    boot.printk.info(f"Kernel command line: {boot.spec.cmdline}")
+
+
+@invented("mem_init's own part of memory initialisation; mm_init in C does more")
+def mem_init(kernel: Kernel, until: str | None = None) -> bool:
+    """Hand the memory over from memblock to the page allocator. True if stopped at `until`."""
+    return run_column(kernel, MEM_INIT, until)
+
+
+@kernel("init/main.c", "kernel_init_freeable", left_out="what has nothing to do with memory")
+def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
+    """Process 1: what can be done only when there is a scheduler. True if stopped at `until`."""
+    return run_column(kernel, KERNEL_INIT_FREEABLE, until)
+
+
+# fmt: off
+MEM_INIT = (
+    Stage(pci_iommu_alloc,             "mm",     "a bounce buffer below 4 GiB, if there is memory above"),
+    Stage(memblock_free_all,           "mm",     "memblock's free ranges become free blocks of the buddy system"),
+    Stage(mem_init_print_info,         "mm",     "Memory: … available"),
+)
+
+KERNEL_INIT_FREEABLE = (
+    Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
+    Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
+    Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
+    Stage(e820__reserve_resources_late, "boot",  "the rest of the resource tree (subsys)"),
+    Stage(free_initrd_mem,             "mm",     "the initrd is unpacked (rootfs)"),
+)
+
+START_KERNEL = (
+    Stage(real_mode_main,              "boot",   "before the kernel: the BIOS is asked by int 0x15"),
+    Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
+    Stage(linux_banner,                "boot",   "the first line of the log"),
+    Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),
+    Stage(build_all_zonelists,         "mm",     "in which order zones are asked for pages"),
+    Stage(print_kernel_command_line,   "boot",   "once more"),
+    Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
+    Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
+    Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
+    Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
+    Stage(free_initmem,                "mm",     "boot's own code and data are free"),
+    Stage(mark_rodata_ro,              "mm",     "so are the gaps between sections"),
+)
+# fmt: on
+
+BOOT_STAGES = tuple(stage.name for stage in stages_of(START_KERNEL))
+"""The names that `until` takes, in the order in which the stages end."""
