@@ -27,8 +27,11 @@ def definitions(text: str, name: str) -> Iterator[tuple[int, str]]:
     """
     code = _only_code(text)
     tag = _TAG.fullmatch(name)
-    spans = _tagged(code, *tag.groups()) if tag else _functions(code, name)
-    for start, end in spans or _macros(text, name):
+    if tag:
+        spans = _tagged(code, *tag.groups())
+    else:
+        spans = _functions(code, name) or _typedefs(code, name) or _variables(code, name) or _macros(text, name)
+    for start, end in spans:
         start = _with_comment(text, start)
         yield text.count("\n", 0, start) + 1, text[start:end]
 
@@ -86,6 +89,23 @@ def _tagged(code: str, kind: str, tag: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _typedefs(code: str, name: str) -> list[tuple[int, int]]:
+    spans = []
+    for match in re.finditer(rf"^\}}\s*{re.escape(name)}\s*;", code, re.MULTILINE):
+        opening = code.rfind("\ntypedef ", 0, match.start())
+        spans.append((opening + 1, match.end()))
+    return spans
+
+
+def _variables(code: str, name: str) -> list[tuple[int, int]]:
+    spans = []
+    for match in re.finditer(rf"\b{re.escape(name)}\b[\w\s\[\]]*=\s*\{{", code):
+        if _at_top(code, match.start()):
+            close = _closing(code, match.end() - 1, "{", "}")
+            spans.append((_start(code, match.start()), code.find(";", close) + 1))
+    return spans
+
+
 def _macros(text: str, name: str) -> list[tuple[int, int]]:
     pattern = rf"^[ \t]*#[ \t]*define[ \t]+{re.escape(name)}\b(?:\\\n|[^\n])*"
     return [match.span() for match in re.finditer(pattern, text, re.MULTILINE)]
@@ -105,17 +125,17 @@ def _closing(code: str, opening: int, left: str, right: str) -> int:
 
 
 def _at_top(code: str, place: int) -> bool:
-    """Whether the name stands in a declaration: only words and stars lead up to it, and the line isn't indented."""
-    before = code[_start(code, place) : place]
-    return re.fullmatch(r"[\w\s*(),]*", before) is not None and not before.startswith(("\t", " "))
+    """Whether the name stands in a declaration: only words and stars lead up to it, from the start of a line."""
+    start = _start(code, place)
+    return re.fullmatch(r"[\w\s*(),]*", code[start:place]) is not None and (start == 0 or code[start - 1] == "\n")
 
 
 def _start(code: str, place: int) -> int:
-    """Where the declaration begins: behind the last ; or } before it, or the last blank line."""
-    behind = max(code.rfind(";", 0, place), code.rfind("}", 0, place), code.rfind("{", 0, place)) + 1
-    blank = [match.end() for match in re.finditer(r"\n[ \t]*\n", code[behind:place])]
+    """Where the declaration begins: behind the last ; or brace before it, or the last blank line."""
+    behind = max(code.rfind(mark, 0, place) for mark in ";{}") + 1
+    blank = [match.end() for match in re.finditer(r"\n[ \t]*(?=\n)", code[behind:place])]
     start = behind + (blank[-1] if blank else 0)
-    while start < place and code[start] in "\n":
+    while start < place and code[start].isspace():
         start += 1
     return start
 

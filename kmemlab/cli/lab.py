@@ -75,6 +75,7 @@ def fill_up(folder: Path, source: Path) -> tuple[int, int]:
     """Copy what the folder lacks; a file that is there is the student's, and stays. Returns (added, kept)."""
     added = kept = 0
     for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for original in sorted((source / name).rglob("*")):
             place = folder / name / original.relative_to(source / name)
             if original.is_dir() or ".ipynb_checkpoints" in original.parts:

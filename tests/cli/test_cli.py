@@ -286,7 +286,7 @@ def test_lab_serves_the_course_and_ends_with_its_signal(shipped: Path, tmp_path:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         try:
             for _ in range(300):
-                if "/lab" in log.read_text() or process.poll() is not None:
+                if "http://" in log.read_text() or process.poll() is not None:
                     break
                 time.sleep(0.2)
             assert "http://" in log.read_text(), log.read_text()
