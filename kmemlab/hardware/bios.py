@@ -100,7 +100,7 @@ class Bios:
         if self.spec.int15.e88 is not None:
             return replied(regs, self.spec.int15.e88)
         if self.spec.e88 is None:
-            return refused(regs)
+            return replace(regs, eax=0, carry=True)  # Linux doesn't look at the carry flag here
         return replace(regs, eax=min(self.spec.e88, 0xFFFF), carry=False)
 
 

@@ -6,7 +6,8 @@ The JSON form is one object. Addresses are numbers of bytes, ranges are [start, 
     name, arch (x86_64 | i386), kernel (amd64-6.1 | …), kernel_version, firmware (BIOS | UEFI), cmdline
     e820            [[start, end, type name], …] in the order in which the firmware gives them; a range whose end is
                     below its start wraps around the end of the address space, as broken firmwares do
-    e801            {"ax": KiB from 1 to 16 MiB, "bx": blocks of 64 KiB above 16 MiB, "cx": …, "dx": …}
+    e801            {"ax": KiB from 1 to 16 MiB, "bx": blocks of 64 KiB above 16 MiB, "cx": …, "dx": …},
+                    or a list [ax, bx] or [ax, bx, cx, dx]
     e88             KiB above 1 MiB (16 bits). A BIOS doesn't know the calls that its machine leaves out
     int15           raw replies, call by call, that override the above; see `Int15Reply`
     cpus            present, possible, node_of {cpu: node}, flags, cache_line, phys_bits, virt_bits
@@ -278,7 +279,11 @@ def e820_of(entry: Value) -> E820Range:
 
 
 def e801_of(value: Value) -> tuple[int, int, int, int]:
-    """The four registers that E801h answers in."""
+    """The four registers that E801h answers in, by name or as a list of two or four."""
+    if isinstance(value.raw, list):
+        given = [item.number(most=0xFFFF) for item in value.items(2 if len(value.raw) < 4 else 4)]
+        ax, bx, cx, dx = given + [0] * (4 - len(given))
+        return ax, bx, cx, dx
     ax, bx, cx, dx = (
         value.optional(register, lambda given: given.number(most=0xFFFF), 0) for register in ("ax", "bx", "cx", "dx")
     )
