@@ -27,7 +27,7 @@ def acpi_numa_init(boot: Boot, numa: NumaInfo) -> bool:
 
 @kernel("arch/x86/mm/srat.c", "acpi_numa_processor_affinity_init", left_out="APIC ids that differ from CPU numbers")
 def acpi_numa_processor_affinity_init(boot: Boot, numa: NumaInfo, cpu: int, node: int) -> None:
-    """One CPU's entry of the SRAT. A machine's description names nodes as the kernel does: PXM and node are the same."""
+    """One CPU's entry of the SRAT. The description names nodes as the kernel does: PXM = node."""
     numa.apicid_to_node[cpu] = node
     numa.nodes_parsed[node] = 1
     width = 2 if cpu < 0xFF else 4  # larger ids need an x2APIC, whose entries are printed wider

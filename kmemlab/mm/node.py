@@ -8,6 +8,7 @@ node 0                                     node 1
 from __future__ import annotations
 
 from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.vmstat import NR_VM_NODE_STAT_ITEMS
 from kmemlab.mm.zone import Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import kernel
@@ -51,8 +52,11 @@ class PglistData(Struct):
     min_unmapped_pages = Cell()
     min_slab_pages = Cell()
 
+    vm_stat: Column
+
     def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int) -> None:
         self.node_id = node_id
+        self.vm_stat = column("q", NR_VM_NODE_STAT_ITEMS)
         first_slot = node_id * MAX_NR_ZONES
         self.node_zones = tuple(
             Zone(page, node_id, index, name, first_slot + index) for index, name in enumerate(zone_names)

@@ -116,7 +116,7 @@ def required_kernelcore_pages(mm: Mm, totalpages: int) -> int:
 
 @invented("a part of find_zone_movable_pfns_for_nodes")
 def spread_kernelcore(mm: Mm, required: int) -> None:
-    """Take `required` pages evenly from all nodes with memory; what a small node lacks, the others give in a new round."""
+    """Take `required` pages evenly from all nodes with memory; what one lacks, the others give in a new round."""
     nodes = [nid for nid, has in enumerate(mm.node_has_memory) if has]
     usable_nodes = len(nodes)
     while True:

@@ -1,0 +1,80 @@
+"""What a booted machine shows, as files: the same names and formats as those saved from real machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, sys_vm, zoneinfo
+from kmemlab.sim.kernel import invented
+from kmemlab.types.errors import KmemlabError
+
+FILES = {
+    "dmesg.txt": dmesg,
+    "iomem.txt": iomem,
+    "buddyinfo.txt": buddyinfo,
+    "zoneinfo.txt": zoneinfo,
+    "meminfo.txt": meminfo,
+    "sys_vm.txt": sys_vm,
+}
+
+
+@invented("a booted machine is compared with a real one by its files")
+def boot_files(kernel: Kernel) -> dict[str, str]:
+    """The text of each file, by its name."""
+    return {name: text_of(kernel) for name, text_of in FILES.items()}
+
+
+@invented("a half-written set of files would look like a machine")
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all files into the folder, or none; other files in it stay.
+
+    The texts are written beside the folder first. Of a folder that exists, the old files are kept aside until all new
+    ones are in place, and put back if that fails. Raises `KmemlabError` if it can't be written.
+    """
+    folder = folder.expanduser().absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            new = beside / "new"
+            new.mkdir()
+            for name, text in files.items():
+                (new / name).write_text(text, encoding="utf-8", newline="\n")
+            if folder.exists():
+                exchange(new, folder, beside)
+            else:
+                os.replace(new, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise KmemlabError(
+            f"{folder} can't be written: {error.strerror}",
+            where="writing what the machine shows",
+            remedy="name a folder that you may write into",
+        ) from None
+
+
+def exchange(new: Path, folder: Path, beside: Path) -> None:
+    """Move every file of `new` into `folder`; if one can't be moved, the folder is as it was."""
+    old = beside / "old"
+    old.mkdir()
+    names = sorted(path.name for path in new.iterdir())
+    moved: list[str] = []
+    try:
+        for name in names:
+            if (folder / name).exists():
+                os.replace(folder / name, old / name)
+            moved.append(name)
+            os.replace(new / name, folder / name)
+    except OSError:
+        for name in moved:
+            if (old / name).exists():
+                os.replace(old / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        raise
