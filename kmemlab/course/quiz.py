@@ -1,7 +1,7 @@
 """Prediction gates and quizzes: the reader commits to an answer, and gets a reason for whichever it was.
 
-With a widget manager the choices are buttons and a quiz counts; without one (GitHub, an exported page) each choice unfolds.
-Neither blocks Run All.
+With a widget manager the choices are buttons and a quiz counts; without one (GitHub, an exported page) each choice
+unfolds. Neither blocks Run All.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Question:
     def as_html(self) -> str:
         """The same for a page without widgets: a choice unfolds to its reason."""
         rows = "".join(
-            f"<details><summary>{escape(label)}</summary><p>{'Yes. ' if label == self.right else 'No. '}{escape(reason)}</p></details>"
+            f"<details><summary>{escape(label)}</summary>"
+            f"<p>{'Yes. ' if label == self.right else 'No. '}{escape(reason)}</p></details>"
             for label, reason in self.choices
         )
         return f"<p><b>{escape(self.text)}</b></p>{rows}"
@@ -76,7 +77,7 @@ class Quiz:
             _esm = (here / "quiz.js").read_text(encoding="utf-8")
             _css = (here / "quiz.css").read_text(encoding="utf-8")
             title = traitlets.Unicode().tag(sync=True)
-            questions = traitlets.List().tag(sync=True)
+            questions: Any = traitlets.List().tag(sync=True)
 
         content = [
             {"text": q.text, "right": q.right, "choices": [list(choice) for choice in q.choices]}

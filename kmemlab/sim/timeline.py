@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kmemlab.sim import hook
+from kmemlab.sim.column import Column
 from kmemlab.sim.hook import NONE_WORD, WIDE, Function, own_code
 from kmemlab.sim.journal import Command, Journal, entries
 from kmemlab.sim.kernel import invented, registry
@@ -58,10 +59,15 @@ class Call:
         return f"{self.name}({inside}){outcome}"
 
 
+_LONGEST = 40
+
+
 def _show(name: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return str(value) if value is None or isinstance(value, (bool, str)) else repr(value)
-    return hex(value) if value >= 1 << 20 or name == "gfp" else str(value)
+    """An argument for a reader: flags and addresses in hex, page frames and counts in decimal, objects by name."""
+    if type(value) is int:
+        return hex(value) if name == "gfp" or value >= 1 << 32 or name.endswith("addr") else str(value)
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST and " at 0x" not in text else type(value).__name__
 
 
 @dataclass
@@ -73,6 +79,21 @@ class Write:
     old: int
     new: int
     line: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing in a command's log: a call entered or left, or a cell written.
+
+    `place` is just behind it. `line` is where the writer, or the caller, stood; 0 where lines were not recorded.
+    """
+
+    kind: str  # call, return or write
+    place: int
+    stack: tuple[Call, ...]  # the calls that are open, the one entered or left included
+    line: int
+    column: Column | None = None
+    index: int = 0
 
 
 @invented("the recorded run, to be walked in both directions")
@@ -142,6 +163,27 @@ class Timeline:
             later[write.column, write.index] = write.old
         return found
 
+    def events(self, command: int) -> list[Event]:
+        """Everything that a command did, in order: calls entered, calls left, cells written."""
+        log, start, stop = self._log(command)
+        calls = walk(self.calls(command))
+        stack: list[Call] = []
+        found = []
+        line = 0
+        for at in entries(log, start, stop):
+            kind = log[at] >> KIND
+            if kind == CALL:
+                stack.append(next(calls))
+                found.append(Event("call", stack[-1].enter, tuple(stack), stack[-1].line))
+            elif RETURN <= kind <= RAISE:
+                found.append(Event("return", stack[-1].leave, tuple(stack), 0))
+                stack.pop()
+            elif kind == WRITE:
+                column = self._journal.columns[log[at] >> INDEX_BITS]
+                found.append(Event("write", at + 2 - start, tuple(stack), line, column, log[at] & INDEX_MASK))
+            line = log[at] & INDEX_MASK if kind == LINE else 0
+        return found
+
     # -- by command ----------------------------------------------------------------------------------------------------
 
     def rewind(self, command: int = 0) -> None:
@@ -153,6 +195,10 @@ class Timeline:
         if not 0 <= command <= count:
             raise BadRewind(f"there is no command {command}", where="timeline.rewind", remedy=f"choose 0 to {count}")
         self._go(command)
+
+    def go(self, command: int, place: int) -> None:
+        """Go to a place within a command, as `Call.enter`, `Call.leave` and `Event.place` say it."""
+        self._go(command, place)
 
     def to_end(self) -> None:
         """Go back to the present."""
@@ -276,16 +322,18 @@ class Timeline:
     def _parse(self, log: array[int], start: int, stop: int) -> list[Call]:
         outermost: list[Call] = []
         open_calls: list[Call] = []
-        line = 0
+        entered: Call | None = None  # by the entry before
         for at in entries(log, start, stop):
             word = log[at]
             kind = word >> KIND
-            if kind == LINE:
-                line = word & INDEX_MASK
-            elif kind == CALL:
+            if kind == LINE and entered:
+                entered.line = word & INDEX_MASK
+            entered = None
+            if kind == CALL:
                 call = self._call_at(log, at, len(open_calls), at - start)
                 (open_calls[-1].calls if open_calls else outermost).append(call)
                 open_calls.append(call)
+                entered = call
             elif RETURN <= kind <= RAISE:
                 call = open_calls.pop()
                 call.leave = at + 1 - start
@@ -294,8 +342,6 @@ class Timeline:
                     call.value = word & ((1 << KIND) - 1)
                 elif kind == RETURN_OBJECT:
                     call.value = self._journal.object_of(word & INDEX_MASK)
-            if kind not in (LINE, CALL) and open_calls:
-                open_calls[-1].line = line
         return outermost
 
     def _call_at(self, log: array[int], at: int, depth: int, place: int) -> Call:

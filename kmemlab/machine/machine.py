@@ -1,0 +1,207 @@
+"""Machine: boots, takes commands, obeys the law of conservation after each, and can be recorded and rewound."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Self
+
+from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
+from kmemlab.hardware.spec import MachineSpec, load_spec
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.start_kernel import start_kernel
+from kmemlab.mm.check_zone import check_conservation, check_zone
+from kmemlab.mm.zone import Zone
+from kmemlab.sim.journal import DEFAULT_CAP, Command, Journal
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.recorder import Recorder
+from kmemlab.sim.timeline import Timeline
+from kmemlab.types.errors import BadRequest, OutOfMemory
+
+
+@invented("the whole of one simulated computer, with the commands that a course gives it")
+class Machine:
+    """One simulated machine, from power-on to whatever is asked of it.
+
+    >>> from kmemlab.types.gfp import GFP_KERNEL
+    >>> machine = Machine.boot("tiny-128m")
+    >>> pfn = machine.alloc_pages(GFP_KERNEL, order=2)
+    >>> machine.free_pages(pfn, order=2)
+    """
+
+    def __init__(self, source: object) -> None:
+        """Power on: `source` is a preset's name, a `MachineSpec`, or the path or contents of a hardware.json.
+
+        Raises `BadSpec` for a description that is malformed or a machine that can't be booted.
+        """
+        self.spec: MachineSpec = load_spec(source)
+        self.kernel = Kernel(self.spec)
+        self._done: list[Command] = []  # before recording began
+        self._recorder: Recorder | None = None
+        self._timeline: Timeline | None = None
+
+    @classmethod
+    def boot(cls, source: object, *, until: str | None = None, record: bool = False) -> Self:
+        """A machine that has booted, or has come as far as the end of the stage `until`, a function of `start_kernel`.
+
+        With `record`, boot itself can be rewound. Raises `BadSpec` as the constructor, `BadRequest` for an unknown stage.
+        """
+        machine = cls(source)
+        if record:
+            machine.record()
+        machine.start_kernel(until)
+        return machine
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def start_kernel(self, until: str | None = None) -> None:
+        """Boot, from `int 0x15` on."""
+        self._command("start_kernel", until)
+
+    def alloc_pages(self, gfp: int, order: int = 0, node: int = 0) -> int:
+        """Take 2**`order` pages in a row, as near to `node` as can be; returns the first page frame number.
+
+        Raises `BadRequest` for an order that does not exist, `OutOfMemory` where no zone may give.
+        """
+        pfn: int = self._command("alloc_pages", gfp, order, node)
+        return pfn
+
+    def free_pages(self, pfn: int, order: int = 0) -> None:
+        """Give back what `alloc_pages` returned.
+
+        Raises `DoubleFree` for a block that is free, `BadRequest` for one that was never allocated or has another order.
+        """
+        self._command("free_pages", pfn, order)
+
+    def _command(self, name: str, *args: Any) -> Any:
+        command = Command(name, args)
+        with self._recorder.command(name, args) if self._recorder else nullcontext():
+            result = self._carry_out(command)
+        if self._recorder is None:
+            self._done.append(command)
+        self._check_conservation()
+        return result
+
+    def _carry_out(self, command: Command) -> Any:
+        return getattr(self, f"_do_{command.name}")(*command.args)
+
+    def _do_start_kernel(self, until: str | None) -> None:
+        start_kernel(self.kernel, until)
+
+    def _do_alloc_pages(self, gfp: int, order: int, node: int) -> int:
+        mm = self.kernel.mm
+        where = f"alloc_pages(gfp={gfp:#x}, order={order})"
+        if not self.has_page_allocator:
+            raise BadRequest("there is no page allocator yet", where=where, remedy="boot beyond memblock_free_all")
+        if not (0 <= node < len(mm.node_data) and mm.numa.node_online[node]):
+            raise BadRequest(f"there is no node {node}", where=where, remedy=f"choose one of {sorted(z.node for z in self.zones)}")
+        pfn = alloc_pages_inner(mm, gfp, order, node)
+        if pfn is None:
+            raise OutOfMemory(
+                f"no zone may give {1 << order} pages in a row",
+                where=where,
+                remedy="free some pages, ask for a smaller order, or boot a machine with more memory",
+            )
+        return pfn
+
+    def _do_free_pages(self, pfn: int, order: int) -> None:
+        free_pages_inner(self.kernel.mm, pfn, order)
+
+    # -- what holds ----------------------------------------------------------------------------------------------------
+
+    @property
+    def zones(self) -> list[Zone]:
+        """The zones that have memory."""
+        return self.kernel.mm.populated_zones()
+
+    @property
+    def has_page_allocator(self) -> bool:
+        """Whether boot has handed the free memory over to the buddy."""
+        return bool(self.kernel.mm.totalram_pages)
+
+    def zone(self, name: str, node: int = 0) -> Zone:
+        """A zone by the kernel's name for it, such as "DMA32"."""
+        for zone in self.zones:
+            if (zone.name, zone.node) == (name, node):
+                return zone
+        names = ", ".join(f"{zone.name} of node {zone.node}" for zone in self.zones)
+        raise BadRequest(f"node {node} has no zone {name!r} with memory", where="Machine.zone", remedy=f"choose one of {names}")
+
+    def _check_conservation(self) -> None:
+        if self.has_page_allocator:
+            for zone in self.zones:
+                check_conservation(zone)
+
+    def check(self) -> None:
+        """Check every law of every zone; raises `BrokenLaw` that names the first that does not hold."""
+        for zone in self.zones:
+            check_zone(zone)
+        self._check_conservation()
+
+    def dmesg(self) -> str:
+        """The kernel log so far."""
+        return "".join(f"{line}\n" for line in self.kernel.boot.printk.lines())
+
+    # -- recording -----------------------------------------------------------------------------------------------------
+
+    def record(self, cap: int = DEFAULT_CAP, *, lines: bool = False) -> Timeline:
+        """Begin to record; `cap` bounds the journal in bytes. With `lines`, source lines too, which is slower."""
+        if self._recorder is not None:
+            raise BadRequest("the machine records already", where="Machine.record", remedy="use machine.timeline")
+        journal = Journal(self._carry_out, cap)
+        journal.lines = lines
+        self._recorder = Recorder(self.kernel, journal)
+        self._timeline = Timeline(journal, self._recorder.listening)
+        self._recorder.start()
+        return self._timeline
+
+    def stop_recording(self) -> None:
+        """Go to the present and stop; what was recorded is forgotten."""
+        if self._recorder is not None and self._timeline is not None:
+            self._timeline.to_end()
+            self._recorder.stop()
+            self._done += self._timeline.commands
+            self._recorder = self._timeline = None
+
+    @contextmanager
+    def recording(self, *, lines: bool = False) -> Iterator[Timeline]:
+        """Record while this context lasts."""
+        yield self.record(lines=lines)
+        self.stop_recording()
+
+    @property
+    def timeline(self) -> Timeline:
+        """The recorded run. Raises `BadRequest` when nothing is recorded."""
+        if self._timeline is None:
+            raise BadRequest("nothing is recorded", where="Machine.timeline", remedy="call machine.record() before the commands")
+        return self._timeline
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What the machine was asked to do, up to where it stands."""
+        if self._timeline is None:
+            return tuple(self._done)
+        return (*self._done, *self._timeline.commands[: self._timeline.place()[0]])
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def fork(self) -> Machine:
+        """Another machine in the same state, which goes its own way; it does not record."""
+        twin = object.__new__(type(self))
+        twin.spec = self.spec
+        twin.kernel = copy.deepcopy(self.kernel)
+        twin._done = list(self.commands)
+        twin._recorder = twin._timeline = None
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.spec, self.commands)
+
+
+def _again(spec: MachineSpec, commands: tuple[Command, ...]) -> Machine:
+    """A machine from its description and its history: it is deterministic, so this is the same machine."""
+    machine = Machine(spec)
+    for command in commands:
+        machine._command(command.name, *command.args)
+    return machine
