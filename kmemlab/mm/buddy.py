@@ -119,10 +119,13 @@ def free_one_page(zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags:
 def example_zone(order: int = MAX_ORDER - 1, blocks: int = 1) -> Zone:
     """A zone of `blocks` free blocks of `order`, the lowest first in the list.
 
+    Between blocks that would join lies one that is in use.
+
     >>> example_zone(order=3, blocks=2).nr_free[:5].tolist()
-    [0, 0, 0, 0, 1]
+    [0, 0, 0, 2, 0]
     """
-    zone = bare_zone(blocks << order)
-    for pfn in range(0, blocks << order, 1 << order):
+    stride = 1 << (order + 1 if order < MAX_ORDER - 1 else order)
+    zone = bare_zone(blocks * stride)
+    for pfn in range(0, blocks * stride, stride):
         free_one_page(zone, pfn, order, MIGRATE_MOVABLE, FPI_TO_TAIL)
     return zone
