@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from kmemlab.types.errors import KmemlabError
 
 
 def add_parser(commands: Any) -> None:
@@ -28,33 +22,11 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Boot, write, print: a machine that doesn't boot leaves no file behind."""
-    from kmemlab.machine.boot_files import boot_files
+    from kmemlab.machine.boot_files import boot_files, write_files
     from kmemlab.machine.machine import Machine
 
     machine = Machine.boot(options.spec, until=options.until)
     if options.out is not None:
-        write_all(options.out, boot_files(machine))
+        write_files(options.out, boot_files(machine.kernel))
     print(machine.dmesg().rstrip("\n"))
     return 0
-
-
-def write_all(folder: Path, files: Mapping[str, str]) -> None:
-    """Write every file into the folder, or none: all are written beside it first, then moved."""
-    folder = folder.expanduser()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            for name, text in files.items():
-                (beside / name).write_text(text, encoding="utf-8", newline="\n")
-            folder.mkdir(exist_ok=True)
-            for name in files:
-                os.replace(beside / name, folder / name)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        raise KmemlabError(
-            f"{folder} can't be written: {error.strerror}",
-            where="kmemlab boot --out",
-            remedy="name a folder that you may write into",
-        ) from None

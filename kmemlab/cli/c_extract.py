@@ -99,10 +99,9 @@ def _typedefs(code: str, name: str) -> list[tuple[int, int]]:
 
 def _variables(code: str, name: str) -> list[tuple[int, int]]:
     spans = []
-    for match in re.finditer(rf"\b{re.escape(name)}\b[\w\s\[\]]*=\s*\{{", code):
+    for match in re.finditer(rf"\b{re.escape(name)}\b[\w\s\[\]]*=(?!=)", code):
         if _at_top(code, match.start()):
-            close = _closing(code, match.end() - 1, "{", "}")
-            spans.append((_start(code, match.start()), code.find(";", close) + 1))
+            spans.append((_start(code, match.start()), code.find(";", match.end()) + 1))
     return spans
 
 

@@ -70,6 +70,8 @@ static struct list first __initdata = {
 	.size	= 1,
 };
 
+const char banner[] = "Linux; } {";
+
 void __init each(struct list *list) __acquires(lock)
 {
 }
@@ -107,6 +109,7 @@ def test_structs_typedefs_variables_and_macros() -> None:
     assert cut("struct list") == ["struct list {\n\tstruct { int a; } inner;\n\tint size;\n} __packed;"]
     assert cut("shelf_t") == ["typedef struct shelf {\n\tint a;\n} shelf_t;"]
     assert cut("first") == ["static struct list first __initdata = {\n\t.size\t= 1,\n};"]
+    assert cut("banner") == ['const char banner[] = "Linux; } {";']
     assert cut("twice") == ["#define twice(x)\t\\\n\t((x) + (x))"]
 
 

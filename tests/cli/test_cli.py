@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kmemlab.cli import boot, lab, main, where
+from kmemlab.cli import lab, main, where
 from kmemlab.sim.kernel import KernelMark, Registry
-from kmemlab.types.errors import KmemlabError
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -186,19 +185,17 @@ def test_a_machine_that_does_not_boot_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_written_all_or_none(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    boot.write_all(out, {"a.txt": "old"})
-    with pytest.raises(UnicodeEncodeError):
-        boot.write_all(out, {"a.txt": "new", "b.txt": "\udcff"})
-    assert {path.name: path.read_text() for path in out.iterdir()} == {"a.txt": "old"}
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(KmemlabError, match="can't be written"):
-        boot.write_all(tmp_path / "file" / "out", {"a.txt": ""})
+    assert main(["boot", "laptop-8g", "--out", str(tmp_path / "file" / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "can't be written" in err
+
+
+def test_boot_until_an_early_stage_writes_what_there_is(tmp_path: Path) -> None:
+    assert main(["boot", "laptop-8g", "--until", "e820__memory_setup", "--out", str(tmp_path / "out")]) == 0
+    assert "BIOS-e820" in (tmp_path / "out" / "dmesg.txt").read_text()
 
 
 # -- lab ---------------------------------------------------------------------------------------------------------------
