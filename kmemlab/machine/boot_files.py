@@ -59,6 +59,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
         ) from None
 
 
+@invented("a part of write_files")
 def exchange(new: Path, folder: Path, beside: Path) -> None:
     """Move every file of `new` into `folder`; if one can't be moved, the folder is as it was."""
     old = beside / "old"

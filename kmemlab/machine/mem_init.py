@@ -9,6 +9,8 @@ The loop lives here and not in memblock, because memblock lies below the page al
 
 from __future__ import annotations
 
+from kmemlab.alloc.page_alloc import alloc_pages_inner
+from kmemlab.boot.cmdline import cmdline_find_option
 from kmemlab.boot.memblock import (
     MEMBLOCK_HOTPLUG,
     for_each_free_mem_range,
@@ -21,12 +23,44 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, U64_MAX, pfn_down, pfn_up
+from kmemlab.types.errors import KernelPanic
+from kmemlab.types.gfp import GFP_KERNEL
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up
 
 IO_TLB_DEFAULT_SIZE = 64 * MIB
 IO_TLB_SLOT_SIZE = 2048
 IO_TLB_SLOT_STRUCT = 24
 IO_TLB_AREA_STRUCT = 16
+
+# Where the area for vmalloc starts, its size, and what one entry of the top-level page table covers; by levels.
+VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
+
+
+@kernel("mm/page_alloc.c", "report_meminit", left_out="poisoning, other compilers")
+def report_meminit(mm: Mm) -> None:
+    """Say whether pages and objects are cleared when they are given out, and when they come back."""
+    cmdline = mm.boot.spec.cmdline
+    alloc = bool_option(cmdline_find_option(cmdline, "init_on_alloc"), default=True)
+    free = bool_option(cmdline_find_option(cmdline, "init_on_free"), default=False)
+    on = {True: "on", False: "off"}
+    mm.boot.printk.info(f"mem auto-init: stack:all(zero), heap alloc:{on[alloc]}, heap free:{on[free]}")
+    if free:
+        mm.boot.printk.info("mem auto-init: clearing system memory may take some time...")
+
+
+@kernel("lib/kstrtox.c", "kstrtobool", traced=False)
+def bool_option(value: str | None, default: bool) -> bool:
+    """A switch on the command line; what can't be read, or isn't there, is the default.
+
+    >>> bool_option("1", False), bool_option("off", True), bool_option(None, True)
+    (True, False, True)
+    """
+    text = (value or "").lower()
+    if text[:1] in ("y", "t", "1") or text[:2] == "on":
+        return True
+    if text[:1] in ("n", "f", "0") or text[:2] == "of":
+        return False
+    return default
 
 
 @kernel("arch/x86/mm/init_64.c", "pci_iommu_alloc", left_out="IOMMU hardware")
@@ -96,6 +130,21 @@ def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     zone.managed_pages += 1 << order
     # At the tail: what was there from boot stays whole longest.
     free_one_page(zone, pfn, order, get_pageblock_migratetype(mm.page, pfn), FPI_TO_TAIL)
+
+
+@kernel("arch/x86/mm/init_64.c", "preallocate_vmalloc_pages", left_out="entering them into the page table")
+def preallocate_vmalloc_pages(mm: Mm) -> None:
+    """Take a page table for each top-level entry of the vmalloc area: then all processes share what is below them."""
+    start, size, entry = VMALLOC_AREA[mm.boot.page_table_levels]
+    if cmdline_find_option(mm.boot.spec.cmdline, "nokaslr") is None:
+        start += GIB  # KASLR moves it by some GiB, so that it touches one entry more
+    for _ in range(start // entry, (start + size - 1) // entry + 1):
+        if alloc_pages_inner(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0]) is None:
+            raise KernelPanic(
+                "Failed to pre-allocate p4d pages for vmalloc area",
+                where="preallocate_vmalloc_pages",
+                remedy="give the machine more memory",
+            )
 
 
 @kernel("mm/page_alloc.c", "mem_init_print_info")

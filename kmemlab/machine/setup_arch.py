@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kmemlab.boot.cmdline import next_arg, parameq, parse_early_param
+from kmemlab.boot.crash_reserve import reserve_crashkernel
 from kmemlab.boot.e820 import e820__end_of_low_ram_pfn, e820__end_of_ram_pfn
 from kmemlab.boot.e820_resources import (
     e820__register_nosave_regions,
@@ -49,6 +50,8 @@ from kmemlab.mm.zone_movable import cmdline_parse_kernelcore, cmdline_parse_mova
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadParameter
 from kmemlab.types.units import MIB, PAGE_SHIFT, pfn_down, pfn_up
+
+HPET_RESOURCE_NAME_SIZE, IOAPIC_RESOURCE_NAME_SIZE = 9, 11
 
 
 @kernel("arch/x86/kernel/setup.c", "setup_arch", left_out="what has nothing to do with memory; MTRRs; the direct map")
@@ -140,9 +143,11 @@ def memblock_find_dma_reserve(mm: Mm) -> None:
 def acpi_boot_init(boot: Boot) -> None:
     """Make resources of the HPET and of each I/O APIC: a struct and a name."""
     if boot.spec.hpet:
-        memblock_alloc(boot.memblock, boot.config.sizeof_resource + len("HPET 0\0") + 2, caller="acpi_parse_hpet")
+        memblock_alloc(boot.memblock, boot.config.sizeof_resource + HPET_RESOURCE_NAME_SIZE, caller="acpi_parse_hpet")
     for _ in range(boot.spec.ioapics):
-        memblock_alloc(boot.memblock, boot.config.sizeof_resource + len("IOAPIC 255\0"), caller="io_apic_init_mappings")
+        memblock_alloc(
+            boot.memblock, boot.config.sizeof_resource + IOAPIC_RESOURCE_NAME_SIZE, caller="io_apic_init_mappings"
+        )
 
 
 @invented("setup_arch passes max_pfn")
@@ -175,6 +180,7 @@ SETUP_ARCH = (
     Stage(reserve_initrd,              "boot",   "the initrd stays, or moves to where it can be reached"),
     Stage(acpi_reserve_initial_tables, "boot",   "ACPI's tables stay"),
     Stage(x86_numa_init,               "boot, numa", "which memory is of which node"),
+    Stage(reserve_crashkernel,         "boot",   "room for a second kernel, if crashkernel= asks for it"),
     Stage(memblock_find_dma_reserve,   "mm",     "what is taken of ZONE_DMA already"),
     Stage(sparse_init,                 "mm",     "memory for the memory map itself"),
     Stage(zone_sizes_init,             "mm",     "zones, and the memory map filled in"),

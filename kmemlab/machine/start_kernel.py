@@ -11,7 +11,14 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_init
 from kmemlab.machine.free_reserved import alternative_instructions, free_initmem, free_initrd_mem, mark_rodata_ro
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.mem_init import mem_init_print_info, memblock_free_all, page_alloc_init_late, pci_iommu_alloc
+from kmemlab.machine.mem_init import (
+    mem_init_print_info,
+    memblock_free_all,
+    page_alloc_init_late,
+    pci_iommu_alloc,
+    preallocate_vmalloc_pages,
+    report_meminit,
+)
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
 from kmemlab.mm.system_hash import vfs_caches_init_early
@@ -70,6 +77,7 @@ def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
 MEM_INIT = (
     Stage(pci_iommu_alloc,             "mm",     "a bounce buffer below 4 GiB, if there is memory above"),
     Stage(memblock_free_all,           "mm",     "memblock's free ranges become free blocks of the buddy system"),
+    Stage(preallocate_vmalloc_pages,   "mm",     "page tables for the top of vmalloc's area, from the new allocator"),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
 )
 
@@ -89,6 +97,7 @@ START_KERNEL = (
     Stage(build_all_zonelists,         "mm",     "in which order zones are asked for pages"),
     Stage(print_kernel_command_line,   "boot",   "once more"),
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
+    Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
