@@ -125,7 +125,7 @@ def e820__memblock_setup(boot: Boot) -> None:
     memblock = boot.memblock
     memblock_allow_resize(memblock)
     for entry in boot.e820_table.entries():
-        if entry.end > boot.config.phys_addr_max:
+        if entry.end & U64_MAX > boot.config.phys_addr_max:  # i386 without PAE: out of reach
             continue
         if entry.type == E820_TYPE_SOFT_RESERVED:
             memblock_reserve(memblock, entry.addr, entry.size, caller="e820__memblock_setup")

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from kmemlab.boot.e820 import E820Table, e820__update_table
 from kmemlab.boot.globals import Boot
+from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadSpec, KernelPanic
 from tests.boot.captures import MACHINES, NAMES, early_memory, expected, memory_map, resources
 
@@ -192,3 +194,17 @@ def test_the_laptop_of_the_lecture() -> None:
         "last_pfn = 0x223800 max_arch_pfn = 0x400000000",
         "last_pfn = 0xd8000 max_arch_pfn = 0x400000000",
     ]
+
+
+def test_a_livepatched_sanitiser_is_the_one_that_boots() -> None:
+    seen = []
+
+    def watched(table: E820Table) -> int:
+        seen.append(table.nr_entries)
+        return e820__update_table.original(table)  # type: ignore[attr-defined]
+
+    with livepatch(e820__update_table, watched):
+        memory_map(pc(LOW, HIGH))
+    memory_map(pc(LOW, HIGH))
+    # Once for the BIOS's map, once after page 0 was taken out of it.
+    assert seen == [2, 3]
