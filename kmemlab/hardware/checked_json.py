@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
+from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadSpec
 from kmemlab.types.units import U64_MAX
 
 T = TypeVar("T")
 
 
+@invented("machines are described in JSON", traced=False)
 def parse_json(text: str, file: str) -> Any:
     """The value that the JSON `text` of `file` says; raises `BadSpec` with line and column."""
     try:
@@ -29,6 +31,7 @@ def parse_json(text: str, file: str) -> Any:
         ) from None
 
 
+@invented("machines are described in JSON")
 @dataclass(frozen=True, slots=True)
 class Value:
     """One value of a JSON text, with the file and the path that lead to it.

@@ -196,13 +196,13 @@ class MachineSpec:
 PRESETS = resources.files("kmemlab.hardware") / "presets"
 
 
-@invented("the machines that come with the package")
+@invented("the machines that come with the package", traced=False)
 def preset_names() -> tuple[str, ...]:
     """The names that `load_spec` knows, in alphabetical order."""
     return tuple(sorted(file.name.removesuffix(".json") for file in PRESETS.iterdir() if file.name.endswith(".json")))
 
 
-@invented("a machine described from outside: C has no such thing")
+@invented("a machine described from outside: C has no such thing", traced=False)
 def load_spec(source: str | Path | Mapping[str, Any] | MachineSpec) -> MachineSpec:
     """The machine that `source` describes: a preset's name, a path to a hardware.json, its parsed object, or itself.
 
@@ -240,6 +240,7 @@ def load_spec(source: str | Path | Mapping[str, Any] | MachineSpec) -> MachineSp
     return spec_of(Value(parse_json(text, str(path)), str(path)), path.parent.name or "custom")
 
 
+@invented("the JSON form of a machine", traced=False)
 def spec_of(machine: Value, name: str) -> MachineSpec:
     """The machine of one JSON object; `name` is used where it has none."""
     return MachineSpec(
@@ -268,6 +269,7 @@ def spec_of(machine: Value, name: str) -> MachineSpec:
     )
 
 
+@invented("the JSON form of a machine", traced=False)
 def e820_of(entry: Value) -> E820Range:
     """One entry [start, end, type name]; any two addresses will do, for that is what broken firmwares say."""
     start, end, type = entry.items(3)
@@ -278,6 +280,7 @@ def e820_of(entry: Value) -> E820Range:
     return E820Range(start.number(), end.number(), number)
 
 
+@invented("the JSON form of a machine", traced=False)
 def e801_of(value: Value) -> tuple[int, int, int, int]:
     """The four registers that E801h answers in, by name or as a list of two or four."""
     if isinstance(value.raw, list):
@@ -290,6 +293,7 @@ def e801_of(value: Value) -> tuple[int, int, int, int]:
     return ax, bx, cx, dx
 
 
+@invented("the JSON form of a machine", traced=False)
 def int15_of(value: Value) -> Int15Spec:
     """Raw replies of the three calls."""
     return Int15Spec(
@@ -299,6 +303,7 @@ def int15_of(value: Value) -> Int15Spec:
     )
 
 
+@invented("the JSON form of a machine", traced=False)
 def reply_of(value: Value, eax: int) -> Int15Reply:
     """One raw reply; `eax` is what a sound BIOS says there."""
 
@@ -314,6 +319,7 @@ def reply_of(value: Value, eax: int) -> Int15Reply:
     return Int15Reply(register("eax", eax), register("ebx", 0), ecx, register("edx", 0), carry, buffer)
 
 
+@invented("the JSON form of a machine", traced=False)
 def hex_bytes_of(value: Value) -> bytes:
     """Bytes written as pairs of hexadecimal digits."""
     try:
@@ -322,6 +328,7 @@ def hex_bytes_of(value: Value) -> bytes:
         value.bad(f"{value.name} holds what is no hexadecimal digit", 'write bytes such as "00fc0900"')
 
 
+@invented("the JSON form of a machine", traced=False)
 def cpus_of(value: Value) -> CpuSpec:
     """The CPUs; those that `node_of` doesn't name are of node 0."""
     present = value.optional("present", lambda given: given.number(1, 8192), 1)
@@ -342,6 +349,7 @@ def cpus_of(value: Value) -> CpuSpec:
     )
 
 
+@invented("the JSON form of a machine", traced=False)
 def numa_of(value: Value) -> NumaSpec:
     """The SRAT and the SLIT."""
     no_slit: tuple[tuple[int, ...], ...] = ()
@@ -353,28 +361,33 @@ def numa_of(value: Value) -> NumaSpec:
     return NumaSpec(value.optional("nodes", nodes_of, ()), value.optional("hotplug", nodes_of, ()), slit)
 
 
+@invented("the JSON form of a machine", traced=False)
 def nodes_of(value: Value) -> tuple[NumaRange, ...]:
     """A list of [node, start, end]."""
     rows = [(row, row.items(3)) for row in value]
     return tuple(NumaRange(items[0].number(most=1023), *tail_range(row, items)) for row, items in rows)
 
 
+@invented("the JSON form of a machine", traced=False)
 def tail_range(row: Value, items: list[Value]) -> Range:
     """The range that the last two items of a row are."""
     return Value([item.raw for item in items[-2:]], row.file, row.path).range()
 
 
+@invented("the JSON form of a machine", traced=False)
 def ranges_of(value: Value) -> tuple[Range, ...]:
     """A list of [start, end]."""
     return tuple(row.range() for row in value)
 
 
+@invented("the JSON form of a machine", traced=False)
 def named_ranges_of(value: Value) -> tuple[NamedRange, ...]:
     """A list of [name, start, end]."""
     rows = [(row, row.items(3)) for row in value]
     return tuple(NamedRange(items[0].text(), *tail_range(row, items)) for row, items in rows)
 
 
+@invented("the JSON form of a machine", traced=False)
 def image_of(value: Value) -> ImageSpec:
     """The kernel image; what is not said is as in Debian's build."""
     given: dict[str, Any] = {}
@@ -393,6 +406,7 @@ def image_of(value: Value) -> ImageSpec:
     return ImageSpec(**{key: found for key, found in given.items() if found is not None})
 
 
+@invented("the JSON form of a machine", traced=False)
 def image_sizes_of(value: Value) -> ImageSizes:
     """The sizes that the kernel prints."""
     given = {key: value.optional(key, Value.number, None) for key in ("code", "rwdata", "rodata", "init", "bss")}
