@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.hardware.spec import MachineSpec, load_spec
+from kmemlab.machine.commanded import Commanded
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.zone import Zone
-from kmemlab.sim.journal import DEFAULT_CAP, Command, Journal
+from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.recorder import Recorder
-from kmemlab.sim.timeline import Timeline
 from kmemlab.types.errors import BadRequest, OutOfMemory
 
 
+Source = str | Path | Mapping[str, Any] | MachineSpec
+
+
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine:
+class Machine(Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -30,22 +32,21 @@ class Machine:
     >>> machine.free_pages(pfn, order=2)
     """
 
-    def __init__(self, source: object) -> None:
+    def __init__(self, source: Source) -> None:
         """Power on: `source` is a preset's name, a `MachineSpec`, or the path or contents of a hardware.json.
 
         Raises `BadSpec` for a description that is malformed or a machine that can't be booted.
         """
         self.spec: MachineSpec = load_spec(source)
         self.kernel = Kernel(self.spec)
-        self._done: list[Command] = []  # before recording began
-        self._recorder: Recorder | None = None
-        self._timeline: Timeline | None = None
+        super().__init__(self.kernel)
 
     @classmethod
-    def boot(cls, source: object, *, until: str | None = None, record: bool = False) -> Self:
+    def boot(cls, source: Source, *, until: str | None = None, record: bool = False) -> Self:
         """A machine that has booted, or has come as far as the end of the stage `until`, a function of `start_kernel`.
 
-        With `record`, boot itself can be rewound. Raises `BadSpec` as the constructor, `BadRequest` for an unknown stage.
+        With `record`, boot itself can be rewound. Raises `BadSpec` as the constructor does, `BadRequest` for an unknown
+        stage.
         """
         machine = cls(source)
         if record:
@@ -70,21 +71,10 @@ class Machine:
     def free_pages(self, pfn: int, order: int = 0) -> None:
         """Give back what `alloc_pages` returned.
 
-        Raises `DoubleFree` for a block that is free, `BadRequest` for one that was never allocated or has another order.
+        Raises `DoubleFree` for a block that is free, `BadRequest` for one that was never allocated or has another
+        order.
         """
         self._command("free_pages", pfn, order)
-
-    def _command(self, name: str, *args: Any) -> Any:
-        command = Command(name, args)
-        with self._recorder.command(name, args) if self._recorder else nullcontext():
-            result = self._carry_out(command)
-        if self._recorder is None:
-            self._done.append(command)
-        self._check_conservation()
-        return result
-
-    def _carry_out(self, command: Command) -> Any:
-        return getattr(self, f"_do_{command.name}")(*command.args)
 
     def _do_start_kernel(self, until: str | None) -> None:
         start_kernel(self.kernel, until)
@@ -95,7 +85,9 @@ class Machine:
         if not self.has_page_allocator:
             raise BadRequest("there is no page allocator yet", where=where, remedy="boot beyond memblock_free_all")
         if not (0 <= node < len(mm.node_data) and mm.numa.node_online[node]):
-            raise BadRequest(f"there is no node {node}", where=where, remedy=f"choose one of {sorted(z.node for z in self.zones)}")
+            raise BadRequest(
+                f"there is no node {node}", where=where, remedy=f"choose one of {sorted(z.node for z in self.zones)}"
+            )
         pfn = alloc_pages_inner(mm, gfp, order, node)
         if pfn is None:
             raise OutOfMemory(
@@ -126,9 +118,12 @@ class Machine:
             if (zone.name, zone.node) == (name, node):
                 return zone
         names = ", ".join(f"{zone.name} of node {zone.node}" for zone in self.zones)
-        raise BadRequest(f"node {node} has no zone {name!r} with memory", where="Machine.zone", remedy=f"choose one of {names}")
+        raise BadRequest(
+            f"node {node} has no zone {name!r} with memory", where="Machine.zone", remedy=f"choose one of {names}"
+        )
 
-    def _check_conservation(self) -> None:
+    def check_laws(self) -> None:
+        """No page is lost and none is there twice; raises `BrokenLaw`."""
         if self.has_page_allocator:
             for zone in self.zones:
                 check_conservation(zone)
@@ -137,52 +132,11 @@ class Machine:
         """Check every law of every zone; raises `BrokenLaw` that names the first that does not hold."""
         for zone in self.zones:
             check_zone(zone)
-        self._check_conservation()
+        self.check_laws()
 
     def dmesg(self) -> str:
         """The kernel log so far."""
         return "".join(f"{line}\n" for line in self.kernel.boot.printk.lines())
-
-    # -- recording -----------------------------------------------------------------------------------------------------
-
-    def record(self, cap: int = DEFAULT_CAP, *, lines: bool = False) -> Timeline:
-        """Begin to record; `cap` bounds the journal in bytes. With `lines`, source lines too, which is slower."""
-        if self._recorder is not None:
-            raise BadRequest("the machine records already", where="Machine.record", remedy="use machine.timeline")
-        journal = Journal(self._carry_out, cap)
-        journal.lines = lines
-        self._recorder = Recorder(self.kernel, journal)
-        self._timeline = Timeline(journal, self._recorder.listening)
-        self._recorder.start()
-        return self._timeline
-
-    def stop_recording(self) -> None:
-        """Go to the present and stop; what was recorded is forgotten."""
-        if self._recorder is not None and self._timeline is not None:
-            self._timeline.to_end()
-            self._recorder.stop()
-            self._done += self._timeline.commands
-            self._recorder = self._timeline = None
-
-    @contextmanager
-    def recording(self, *, lines: bool = False) -> Iterator[Timeline]:
-        """Record while this context lasts."""
-        yield self.record(lines=lines)
-        self.stop_recording()
-
-    @property
-    def timeline(self) -> Timeline:
-        """The recorded run. Raises `BadRequest` when nothing is recorded."""
-        if self._timeline is None:
-            raise BadRequest("nothing is recorded", where="Machine.timeline", remedy="call machine.record() before the commands")
-        return self._timeline
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """What the machine was asked to do, up to where it stands."""
-        if self._timeline is None:
-            return tuple(self._done)
-        return (*self._done, *self._timeline.commands[: self._timeline.place()[0]])
 
     # -- copies --------------------------------------------------------------------------------------------------------
 
@@ -191,8 +145,8 @@ class Machine:
         twin = object.__new__(type(self))
         twin.spec = self.spec
         twin.kernel = copy.deepcopy(self.kernel)
+        Commanded.__init__(twin, twin.kernel)
         twin._done = list(self.commands)
-        twin._recorder = twin._timeline = None
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,0 +1,82 @@
+"""What takes commands: each is carried out, followed by its laws, and recorded when that is on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from kmemlab.sim.journal import DEFAULT_CAP, Command, Journal
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.recorder import Recorder
+from kmemlab.sim.struct import Struct
+from kmemlab.sim.timeline import Timeline
+from kmemlab.types.errors import BadRequest
+
+
+@invented("a history of commands is what makes a deterministic machine copy, pickle and rewind")
+class Commanded:
+    """Something with state below `root` that is changed by commands alone: the methods named `_do_…`."""
+
+    def __init__(self, root: Struct) -> None:
+        self.root = root
+        self._done: list[Command] = []  # before recording began
+        self._recorder: Recorder | None = None
+        self._timeline: Timeline | None = None
+
+    def _command(self, name: str, *args: Any) -> Any:
+        command = Command(name, args)
+        with self._recorder.command(name, args) if self._recorder else nullcontext():
+            result = self._carry_out(command)
+        if self._recorder is None:
+            self._done.append(command)
+        self.check_laws()
+        return result
+
+    def _carry_out(self, command: Command) -> Any:
+        return getattr(self, f"_do_{command.name}")(*command.args)
+
+    def check_laws(self) -> None:
+        """What must hold after each command; raises `BrokenLaw`."""
+
+    def record(self, cap: int = DEFAULT_CAP, *, lines: bool = False) -> Timeline:
+        """Begin to record; `cap` bounds the journal in bytes. With `lines`, source lines too, which is slower."""
+        if self._recorder is not None:
+            raise BadRequest("this is recorded already", where="record", remedy="use its timeline")
+        journal = Journal(self._carry_out, cap)
+        journal.lines = lines
+        self._recorder = Recorder(self.root, journal)
+        self._timeline = Timeline(journal, self._recorder.listening)
+        self._recorder.start()
+        return self._timeline
+
+    def stop_recording(self) -> None:
+        """Go to the present and stop; what was recorded is forgotten."""
+        if self._recorder is not None and self._timeline is not None:
+            self._timeline.to_end()
+            self._recorder.stop()
+            self._done += self._timeline.commands
+            self._recorder = self._timeline = None
+
+    @contextmanager
+    def recording(self, *, lines: bool = False) -> Iterator[Timeline]:
+        """Record while this context lasts."""
+        timeline = self.record(lines=lines)
+        try:
+            yield timeline
+        finally:
+            self.stop_recording()
+
+    @property
+    def timeline(self) -> Timeline:
+        """The recorded run. Raises `BadRequest` when nothing is recorded."""
+        if self._timeline is None:
+            raise BadRequest("nothing is recorded", where="timeline", remedy="call record() before the commands")
+        return self._timeline
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What was asked, up to where the state stands."""
+        if self._timeline is None:
+            return tuple(self._done)
+        return (*self._done, *self._timeline.commands[: self._timeline.place()[0]])
