@@ -22,7 +22,7 @@ from kmemlab.boot.memblock_regions import (
 )
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import KernelPanic
-from kmemlab.types.units import round_down, round_up
+from kmemlab.types.units import PAGE_SIZE, round_down, round_up
 
 
 @kernel("mm/memblock.c", "memblock", left_out="C fills the struct at compile time")
@@ -64,7 +64,7 @@ def memblock_add_range(memblock: Memblock, type: MemblockType, base: int, size: 
     memblock_merge_regions(type)
 
 
-@kernel("mm/memblock.c", "memblock_double_array", left_out="freeing the old array once slab is up")
+@kernel("mm/memblock.c", "memblock_double_array", left_out="allocation by slab once that is up")
 def memblock_double_array(memblock: Memblock, type: MemblockType, new_area_start: int, new_area_size: int) -> None:
     """Make room for twice as many regions; the larger array takes memory of its own."""
     if not memblock.can_resize or type.max * 2 > CAPACITY:
@@ -74,12 +74,12 @@ def memblock_double_array(memblock: Memblock, type: MemblockType, new_area_start
             remedy="give the machine fewer separate ranges of memory",
         )
     new_max = type.max * 2
-    new_size = round_up(new_max * memblock.config.sizeof_memblock_region, 1 << 12)
+    new_size = round_up(new_max * memblock.config.sizeof_memblock_region, PAGE_SIZE)
     # The area that is being reserved is not in the list yet, so the array must keep off it: above it first, else below.
     above = new_area_start + new_area_size if type is memblock.reserved else 0
-    addr = memblock_find_in_range(memblock, above, memblock.current_limit, new_size, 1 << 12)
+    addr = memblock_find_in_range(memblock, above, memblock.current_limit, new_size, PAGE_SIZE)
     if not addr and above:
-        addr = memblock_find_in_range(memblock, 0, min(new_area_start, memblock.current_limit), new_size, 1 << 12)
+        addr = memblock_find_in_range(memblock, 0, min(new_area_start, memblock.current_limit), new_size, PAGE_SIZE)
     if not addr:
         raise KernelPanic(
             f"memblock: Failed to double {type.name} array from {type.max} to {new_max} entries !",
@@ -87,7 +87,10 @@ def memblock_double_array(memblock: Memblock, type: MemblockType, new_area_start
         )
     if memblock.debug:
         memblock.printk.info(f"memblock: {type.name} is doubled to {new_max} at {pa_range(memblock, addr, new_size)}")
-    type.max = new_max
+    old_addr, old_size = type.array, round_up(type.max * memblock.config.sizeof_memblock_region, PAGE_SIZE)
+    type.array, type.max = addr, new_max
+    if old_addr:
+        memblock_phys_free(memblock, old_addr, old_size, caller="memblock_double_array")
     memblock_reserve(memblock, addr, new_size, caller="memblock_double_array")
 
 

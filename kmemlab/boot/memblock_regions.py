@@ -25,6 +25,7 @@ class MemblockType(Struct):
     cnt = Cell()
     max = Cell()
     total_size = U64Cell()
+    array = U64Cell()  # where the array itself lies; 0: in the kernel image
 
     base: Column
     size: Column
