@@ -1,6 +1,7 @@
 """Floor 10: notebooks in, notebooks out: build, checks, chapters."""
 
 from kmemlab.course.desk import CheckFailed, check, given, hint, start
+from kmemlab.course.show import show
 from kmemlab.course.task import Case, Task, Verdict, register
 
-__all__ = ["Case", "CheckFailed", "Task", "Verdict", "check", "given", "hint", "register", "start"]
+__all__ = ["Case", "CheckFailed", "Task", "Verdict", "check", "given", "hint", "register", "show", "start"]
