@@ -9,13 +9,22 @@ from collections import Counter
 
 from kmemlab.machine.snapshot import HOLE, IN_USE, ORDER_MASK, RESERVED, FrameMap
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.views.colours import IN_USE as IN_USE_COLOUR
 from kmemlab.views.colours import INK, LINE, ORDER_INK, ORDERS, PAPER, SOFT_INK
 from kmemlab.views.figure import Figure
+from kmemlab.views.png import pixels
 from kmemlab.views.svg import HATCHED, Svg
 from kmemlab.views.text import frame_map_text, free_text, pages_text
 
 SIDE = 512  # pixels
 _SMALLEST_LABEL = 13
+_MOST_BOXES = 900  # more are drawn as pixels: nobody could tell them apart, and the file stays small
+_LARGE = 1500  # square pixels: a box that is worth a label among pixels
+_PALETTE = (*ORDERS, IN_USE_COLOUR, "#c3c9d2", PAPER)
+_PIXEL = bytes(
+    len(ORDERS) if cell & IN_USE else len(ORDERS) + 1 if cell & RESERVED else len(ORDERS) + 2 if cell & HOLE
+    else min(cell & ORDER_MASK, MAX_ORDER - 1) for cell in range(256)
+)  # fmt: skip
 
 
 def columns_for(frames: int) -> int:
@@ -73,8 +82,11 @@ def frame_map_svg(
     drawing = Svg(left + width + 12, top + height + 56, title, alt_of(frames))
     drawing.text(10, 18, title, size=13, bold=True)
     drawing.rect(left, top, width, height, fill=HATCHED)
-    for pfn, cell, column, row, across, down in boxes(frames, columns):
-        if not cell & IN_USE:
+    found = boxes(frames, columns)
+    if len(found) > _MOST_BOXES:
+        drawing.image(left, top, width, height, pixels(frames.cells.translate(_PIXEL), columns, list(_PALETTE)))
+    for pfn, cell, column, row, across, down in found:
+        if not cell & IN_USE and (len(found) <= _MOST_BOXES or across * down * cell_px**2 >= _LARGE):
             x, y = left + column * cell_px, top + row * cell_px
             _box(drawing, x, y, across * cell_px, down * cell_px, cell, pfn)
     drawing.rect(left, top, width, height, stroke=LINE)

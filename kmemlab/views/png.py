@@ -1,8 +1,11 @@
-"""PNG of our own drawings: the marks of an SVG painted by matplotlib, where that is installed."""
+"""PNG: our own drawings painted by matplotlib, where that is installed, and maps of a pixel a cell without it."""
 
 from __future__ import annotations
 
+import base64
 import io
+import struct
+import zlib
 from typing import Any
 
 from kmemlab.types.errors import KmemlabError
@@ -19,6 +22,7 @@ def paint(drawing: Svg) -> bytes:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.image import imread
         from matplotlib.lines import Line2D
         from matplotlib.patches import Rectangle
     except ImportError:
@@ -31,7 +35,11 @@ def paint(drawing: Svg) -> bytes:
     axes.set_ylim(drawing.height, 0)
     axes.axis("off")
     for order, mark in enumerate(drawing.marks):
-        line = {"linewidth": mark.width * _POINT, "linestyle": "--" if mark.dash else "-", "zorder": order}
+        line: dict[str, Any] = {
+            "linewidth": mark.width * _POINT,
+            "linestyle": "--" if mark.dash else "-",
+            "zorder": order,
+        }
         if mark.kind == "rect":
             x, y, width, height = mark.at
             hatched = mark.fill == HATCHED
@@ -39,15 +47,21 @@ def paint(drawing: Svg) -> bytes:
             edge = HATCH if hatched and mark.stroke == "none" else mark.stroke
             hatch = "////" if hatched else None
             axes.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, hatch=hatch, **line))
+        elif mark.kind == "image":
+            x, y, width, height = mark.at
+            pixels = imread(io.BytesIO(base64.b64decode(mark.text)))
+            axes.imshow(
+                pixels, extent=(x, x + width, y + height, y), interpolation="nearest", aspect="auto", zorder=order
+            )
         elif mark.kind == "line":
             x1, y1, x2, y2 = mark.at
             axes.add_line(Line2D((x1, x2), (y1, y2), color=mark.stroke, **line))
         else:
-            font = {
+            font: dict[str, Any] = {
                 "family": "DejaVu Sans Mono" if mark.mono else "DejaVu Sans",
                 "weight": "bold" if mark.bold else "normal",
             }
-            place = {"ha": _ANCHORS[mark.anchor], "va": "baseline", "zorder": order}
+            place: dict[str, Any] = {"ha": _ANCHORS[mark.anchor], "va": "baseline", "zorder": order}
             axes.text(
                 *mark.at, mark.text.replace("$", r"\$"), fontsize=mark.size * _POINT, color=mark.fill, **font, **place
             )
@@ -55,3 +69,22 @@ def paint(drawing: Svg) -> bytes:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.print_png(out, metadata={"Software": None, "Title": drawing.title})
     return out.getvalue()
+
+
+def pixels(cells: bytes, width: int, palette: list[str]) -> bytes:
+    """A PNG with a pixel a byte; `palette` are colours such as "#a9b1bd", and the last row is filled with the last one.
+
+    >>> pixels(bytes(4), 2, ["#000000"])[1:4]
+    b'PNG'
+    """
+    rows = -(-len(cells) // width)
+    cells = cells.ljust(rows * width, bytes((len(palette) - 1,)))
+    raw = b"".join(b"\0" + cells[row * width : (row + 1) * width] for row in range(rows))
+    colours = b"".join(bytes.fromhex(colour[1:]) for colour in palette)
+    head = struct.pack(">IIBBBBB", width, rows, 8, 3, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"PLTE", colours), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+from dataclasses import dataclass, field, replace
 from xml.sax.saxutils import escape, quoteattr
 
 from kmemlab.views.colours import HATCH, IN_USE, INK, LINE, MONO, PAPER, SANS
 
 HATCHED = "url(#in-use)"
-_HATCH_DEFS = (
+HATCH_DEFS = (
     '<defs><pattern id="in-use" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     f'<rect width="6" height="6" fill="{IN_USE}"/><line x1="0.5" y1="0" x2="0.5" y2="6" stroke="{HATCH}"/>'
     "</pattern></defs>"
@@ -29,8 +30,8 @@ def number(value: float) -> str:
 class Mark:
     """One thing drawn: kept as facts too, so that it can also be painted as a PNG and compared with the text."""
 
-    kind: str  # rect, line or text
-    at: tuple[float, ...]  # rect: x, y, width, height; line: x1, y1, x2, y2; text: x, y
+    kind: str  # rect, line, text or image
+    at: tuple[float, ...]  # rect and image: x, y, width, height; line: x1, y1, x2, y2; text: x, y
     fill: str = "none"
     stroke: str = "none"
     width: float = 1.0
@@ -58,6 +59,9 @@ class Mark:
         a, b, c, d = map(number, self.at)
         if self.kind == "line":
             return f'<line x1="{a}" y1="{b}" x2="{c}" y2="{d}"{stroke}/>'
+        if self.kind == "image":
+            place = f'x="{a}" y="{b}" width="{c}" height="{d}" preserveAspectRatio="none"'
+            return f'<image {place} style="image-rendering: pixelated" href="data:image/png;base64,{self.text}"/>'
         body = f'<rect x="{a}" y="{b}" width="{c}" height="{d}" fill="{self.fill}"{stroke}'
         return f"{body}><title>{escape(self.note)}</title></rect>" if self.note else f"{body}/>"
 
@@ -98,6 +102,17 @@ class Svg:
         """Write text with its base line at `y`; `anchor` is start, middle or end."""
         self.marks.append(Mark("text", (x, y), fill, text=text, size=size, anchor=anchor, bold=bold, mono=mono))
 
+    def image(self, x: float, y: float, width: float, height: float, png: bytes) -> None:
+        """Stretch a PNG without smoothing it."""
+        self.marks.append(Mark("image", (x, y, width, height), text=base64.b64encode(png).decode()))
+
+    def place(self, other: Svg, x: float, y: float) -> None:
+        """Put the marks of another drawing at (x, y)."""
+        for mark in other.marks:
+            a, b, *rest = mark.at
+            moved = (a + x, b + y, rest[0] + x, rest[1] + y) if mark.kind == "line" else (a + x, b + y, *rest)
+            self.marks.append(replace(mark, at=moved))
+
     def words(self) -> tuple[str, ...]:
         """Every text that the drawing shows, in the order of drawing."""
         return tuple(mark.text for mark in self.marks if mark.kind == "text")
@@ -115,7 +130,7 @@ class Svg:
                 f" aria-label={quoteattr(self.alt)} font-family={quoteattr(SANS)}>",
                 f"<title>{escape(self.title)}</title>",
                 f"<desc>{escape(self.alt)}</desc>",
-                _HATCH_DEFS,
+                HATCH_DEFS,
                 f'<rect width="{w}" height="{h}" fill="{PAPER}"/>',
                 *self.inside(),
                 "</svg>",

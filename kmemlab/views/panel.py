@@ -1,0 +1,167 @@
+"""Panels: what a player looks at. Each reads the live state once a step, and hands over a frozen sight of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from kmemlab.boot.e820 import E820Table
+from kmemlab.machine.snapshot import E820Snapshot, FrameMap, frame_map, ranges_snapshot, zone_snapshot
+from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone
+from kmemlab.sim.column import Column
+from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.timeline import Call, Event
+from kmemlab.views import frame_map as frame_view
+from kmemlab.views.memory_map import alt_of, memory_map_svg, unsorted_svg
+from kmemlab.views.svg import Svg
+from kmemlab.views.text import buddyinfo_line, free_text, pages_text, range_text, some
+
+STAGES = ("BIOS", "e820", "memblock", "page tables", "zones", "buddy", "slab", "vmalloc", "kswapd")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is seen at one step: a picture, the text Linux would print, and facts by name, whose changes are shown."""
+
+    picture: FrameMap | Svg
+    alt: str
+    proc: str
+    facts: tuple[tuple[str, str], ...]
+    counts: tuple[int, ...] | None = None  # free blocks by order, of the whole zone
+
+
+class Panel(Protocol):
+    """What a player needs to know of a kind of state."""
+
+    stage: str
+    proc_name: str
+
+    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
+        """Read the state. `stack` says which calls are open, `writing` which entry was just written."""
+
+    def wrote(self, event: Event) -> tuple[str, int] | None:
+        """What a write changed that is worth a step of its own (what, which one); None for all else."""
+
+    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+        """The step of such writes in a sentence; the state is as it is after them. `by` is the function that wrote."""
+
+
+def in_order(table: E820Snapshot) -> bool:
+    """Whether no entry starts before the one above it ends.
+
+    >>> in_order(ranges_snapshot([(0, 8, 1), (4, 8, 2)]))
+    False
+    """
+    return all(a.end <= b.start for a, b in pairwise(entry for entry in table.entries if entry.size))
+
+
+def _plain(view: Column | RecordingColumn) -> Column:
+    return view.plain if isinstance(view, RecordingColumn) else view
+
+
+class ZonePanel:
+    """The page frames and free lists of a zone.
+
+    Shows a window of page frames, by default the first 1,024 of the zone that hold a whole largest block.
+    """
+
+    stage = "buddy"
+    proc_name = "/proc/buddyinfo"
+
+    def __init__(self, zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> None:
+        self.zone = zone
+        self.start_pfn = zone.zone_start_pfn & -MAX_ORDER_NR_PAGES if start_pfn is None else start_pfn
+        self.frames = frames or min(MAX_ORDER_NR_PAGES, zone.spanned_pages)
+
+    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
+        """Read the zone."""
+        frames = frame_map(self.zone, self.start_pfn, self.frames)
+        zone = zone_snapshot(self.zone)
+        facts = [("free pages", str(zone.free))]
+        lists: dict[tuple[int, str], tuple[int, ...]] = {
+            (item.order, item.migratetype): item.pfns for item in zone.lists
+        }
+        for (order, kind), pfns in lists.items():
+            facts.append((f"free_area[{order}] {kind}", some(pfns, 3)))
+        facts += [(f"nr_free[{order}]", str(count)) for order, count in enumerate(zone.nr_free) if count]
+        alt = f"{frame_view.alt_of(frames)} Zone {zone.name}: {pages_text(zone.free)} free; {free_text(zone.nr_free)}."
+        return Sight(frames, alt, buddyinfo_line(zone).rstrip(), tuple(facts), zone.nr_free)
+
+    def wrote(self, event: Event) -> tuple[str, int] | None:
+        """The zone's count of free pages, and blocks marked free or not outside the list functions."""
+        if event.column is _plain(self.zone.vm_stat) and event.index == NR_FREE_PAGES:
+            return "free pages", 0
+        if event.column is _plain(self.zone.page.buddy):
+            return "page", event.index
+        return None
+
+    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+        """The count, or the page's mark, as it is now."""
+        if what[0] == "free pages":
+            return f"{by} counts: {self.zone.vm_stat[NR_FREE_PAGES]} pages of the zone are free now."
+        mark = self.zone.page.buddy[what[1]]
+        return f"{by} marks pfn {what[1]} as " + (
+            f"the head of a free block of order {mark - 1}." if mark else "not free."
+        )
+
+
+class E820Panel:
+    """An e820 table: the entries in lanes while they are appended, then the lanes beside the sanitised ranges."""
+
+    stage = "e820"
+    proc_name = "dmesg, if it were printed now"
+
+    def __init__(self, table: E820Table, reach: tuple[tuple[int, int, int], ...] = ()) -> None:
+        """`reach` are entries that will come: with them the picture keeps its scale from the first step on."""
+        self.table = table
+        self.reach = ranges_snapshot(reach)
+        self._update: Call | None = None  # the sanitising that is under way, or was last
+        self._raw: E820Snapshot | None = None  # what the table held before it
+        self._written = 0
+
+    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
+        """Read the table; while it is being sanitised, and after, beside what it was before."""
+        now = self._entries(self.table.nr_entries)
+        update = next((call for call in stack if call.name == "e820__update_table"), None)
+        if update is not None and update is not self._update:
+            self._update, self._raw, self._written = update, now, 0
+        if update is not None and writing is not None:
+            self._written = writing + 1 if writing >= 0 else self.table.nr_entries
+        shown = self._entries(self._written) if update is not None else now
+        if self._raw is None or (update is None and not in_order(now)):
+            last = len(now.entries) - 1
+            picture = unsorted_svg(now, title="e820 table", current=last, reach=self.reach)
+            alt = alt_of((), now.entries)
+        else:
+            current = None if writing is None or writing < 0 else writing
+            picture = memory_map_svg(shown, self._raw, title="e820 table", current=current)
+            alt = alt_of(shown.entries, self._raw.entries)
+        facts = [("nr_entries", str(self.table.nr_entries))]
+        listed = self._entries(max(self.table.nr_entries, self._written if update else 0))
+        facts += [(f"entries[{at}]", range_text(entry)) for at, entry in enumerate(listed.entries)]
+        proc = "\n".join(f"BIOS-e820: [mem {e.start:#018x}-{max(e.end - 1, 0):#018x}] {e.kind}" for e in now.entries)
+        return Sight(picture, alt, proc, tuple(facts))
+
+    def _entries(self, count: int) -> E820Snapshot:
+        table = self.table
+        return ranges_snapshot((table.addr[at], table.size[at], table.type[at]) for at in range(count))
+
+    def wrote(self, event: Event) -> tuple[str, int] | None:
+        """An entry, or their number."""
+        table = self.table
+        if event.column in (_plain(table.addr), _plain(table.size), _plain(table.type)):
+            return "entry", event.index
+        if event.column is _plain(table.cells):
+            return "nr_entries", -1
+        return None
+
+    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+        """The entry as it is now, or how many count."""
+        table = self.table
+        if what[0] == "nr_entries":
+            return f"{by} is done with the table: {table.nr_entries} entries count now."
+        at = what[1]
+        entry = ranges_snapshot([(table.addr[at], table.size[at], table.type[at])]).entries[0]
+        return f"{by} writes entry {at}: {range_text(entry)}."

@@ -1,0 +1,187 @@
+"""One true sentence for each step: who did what to which block or entry, written from the recorded call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kmemlab.mm.zone import Zone
+from kmemlab.sim.hook import own_code
+from kmemlab.sim.timeline import Call
+from kmemlab.types.e820_type import e820_type_text
+from kmemlab.types.migratetype import MIGRATETYPE_NAMES
+from kmemlab.types.units import U64_MAX, size_text
+
+Block = tuple[int, int]
+Tell = Callable[["Told"], str]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A call, the call that made it, and its arguments by name."""
+
+    call: Call
+    caller: Call | None
+    args: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The function's name in C, set as code."""
+        return f"`{self.call.name}`"
+
+    @property
+    def by(self) -> str:
+        """Who acts: the caller, or the function itself where nobody called it."""
+        return f"`{self.caller.name}`" if self.caller else self.name
+
+    @property
+    def block(self) -> str:
+        """The block that the arguments name."""
+        return f"pfn {self.args['pfn']}, order {self.args['order']}"
+
+
+def told(stack: tuple[Call, ...]) -> Told:
+    """The innermost call of a stack, ready to be told."""
+    call = stack[-1]
+    names = own_code(call.function).co_varnames
+    return Told(call, stack[-2] if len(stack) > 1 else None, dict(zip(names, call.arguments, strict=False)))
+
+
+# -- effects: leaves that change something; told when they are done, as the deed of their caller --------------------
+
+
+def _put(where: str) -> Tell:
+    def tell(t: Told) -> str:
+        if t.caller and t.caller.name == "expand":
+            return f"{t.by} gives the upper half back: {t.block}, goes to the {where} of its list."
+        return f"{t.by} puts the free block at {t.block}, at the {where} of its list."
+
+    return tell
+
+
+def _taken(t: Told) -> str:
+    if t.caller and t.caller.name == "__free_one_page":
+        order = t.args["order"]
+        return f"{t.by} takes the free buddy at {t.block}, off its list: both become one block of order {order + 1}."
+    return f"{t.by} takes the free block at {t.block}, off its list."
+
+
+def _range_added(t: Told) -> str:
+    start, size = t.args["start"], t.args["size"]
+    end = (start + size - 1) & U64_MAX
+    return f"{t.by} appends [mem {start:#010x}-{end:#010x}], {size_text(size)}, {e820_type_text(t.args['type'])}."
+
+
+EFFECTS: dict[str, Tell] = {
+    "add_to_free_list": _put("front"),
+    "add_to_free_list_tail": _put("end"),
+    "del_page_from_free_list": _taken,
+    "__e820__range_add": _range_added,
+}
+
+
+# -- entering ----------------------------------------------------------------------------------------------------------
+
+
+def _expand(t: Told) -> str:
+    low, high = t.args["low"], t.args["high"]
+    if low == high:
+        return f"{t.name} has nothing to split: the block at pfn {t.args['pfn']} is of order {low} already."
+    return (
+        f"{t.name} splits the block at pfn {t.args['pfn']}, order {high}, until a block of order {low} is left there."
+    )
+
+
+def _smallest(t: Told) -> str:
+    kind = _migratetype(t.args["migratetype"])
+    return f"{t.name} looks for the smallest free block of order {t.args['order']} or more on the {kind} lists."
+
+
+def _free_one(t: Told) -> str:
+    buddy = t.args["pfn"] ^ (1 << t.args["order"])
+    return f"{t.name} gives back the block at {t.block}; its buddy is at pfn {buddy}."
+
+
+def _update_table(t: Told) -> str:
+    return f"{t.name} sorts the entries and takes the overlaps out: the highest type wins."
+
+
+ENTRIES: dict[str, Tell] = {
+    "expand": _expand,
+    "__rmqueue_smallest": _smallest,
+    "__free_one_page": _free_one,
+    "e820__update_table": _update_table,
+}
+
+
+def entering(t: Told) -> str:
+    """What a function is about to do: its own sentence, or the first one of its docstring."""
+    if t.call.name in ENTRIES:
+        return ENTRIES[t.call.name](t)
+    first = (inspect.getdoc(t.call.function) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+    note = note_of(t)
+    with_what = f" ({note})" if note else ""
+    return (
+        f"{t.name} is called{with_what}: {first[:1].lower() + first[1:]}."
+        if first
+        else f"{t.name} is called{with_what}."
+    )
+
+
+# -- returning ---------------------------------------------------------------------------------------------------------
+
+
+def leaving(t: Told) -> str | None:
+    """What came of a call, where that is worth a step."""
+    call = t.call
+    if call.raised:
+        return f"{t.name} failed."
+    if call.name == "__rmqueue_smallest":
+        if call.value is None:
+            return f"{t.name} finds nothing: the lists from order {t.args['order']} up are empty."
+        return f"{t.name} returns pfn {call.value}: a block of order {t.args['order']} for its caller."
+    if t.caller is None and call.value is not None and not isinstance(call.value, (tuple, list, dict)):
+        return f"{t.name} returns {_plain(call.value)}."
+    return None
+
+
+def focus_of(t: Told) -> Block | None:
+    """The block of page frames that a call is about."""
+    args = t.args
+    pfn = t.call.value if t.call.name == "__rmqueue_smallest" and isinstance(t.call.value, int) else args.get("pfn")
+    order = args.get("order", args.get("high"))
+    return (pfn, order) if isinstance(pfn, int) and isinstance(order, int) else None
+
+
+# -- notes in the call tree ------------------------------------------------------------------------------------------
+
+
+def note_of(t: Told) -> str:
+    """The arguments that say most, short enough for a line of the call tree."""
+    if t.call.name == "expand":
+        return f"order {t.args['high']} → {t.args['low']}"
+    parts = []
+    for name, value in t.args.items():
+        if isinstance(value, Zone):
+            parts.append(f"zone {value.name}")
+        elif name == "migratetype" and isinstance(value, int):
+            parts.append(_migratetype(value))
+        elif isinstance(value, (int, str)) and not isinstance(value, bool):
+            parts.append(f"{name} {_plain(value)}")
+    return ", ".join(parts[:3])
+
+
+def call_line(call: Call, caller: Call | None, depth: int) -> str:
+    """A line of the call tree."""
+    note = note_of(told((caller, call) if caller else (call,)))
+    return f"{'  ' * depth}{'└ ' if depth else ''}{call.name}{f'   {note}' if note else ''}"
+
+
+def _migratetype(value: int) -> str:
+    return MIGRATETYPE_NAMES[value] if 0 <= value < len(MIGRATETYPE_NAMES) else f"type {value}"
+
+
+def _plain(value: object) -> str:
+    return hex(value) if isinstance(value, int) and value >= 1 << 20 else str(value)
