@@ -10,7 +10,7 @@ from kmemlab.boot.resource import (
     new_resource,
     reserve_region_with_split,
 )
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.e820_type import (
     E820_TYPE_PMEM,
     E820_TYPE_PRAM,
@@ -27,7 +27,7 @@ MIN_GAP = 4 * MIB
 SMP_CACHE_BYTES = 64
 
 
-@kernel("arch/x86/kernel/setup.c", "setup_arch", left_out="this is the piece that claims the kernel image")
+@invented("the piece of setup_arch that claims the kernel image")
 def insert_kernel_resources(boot: Boot) -> None:
     """Claim the addresses of the kernel's own sections."""
     image = boot.spec.image

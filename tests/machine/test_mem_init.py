@@ -1,0 +1,71 @@
+"""The hand-over: every free page reaches the buddy once, in Linux's order, and none that is reserved."""
+
+from __future__ import annotations
+
+import pytest
+
+from kmemlab.boot.memblock import for_each_free_mem_range
+from kmemlab.hardware.spec import load_spec
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.start_kernel import start_kernel
+from kmemlab.mm.check_zone import check_zone
+from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.sim.list_head import list_for_each
+from kmemlab.types.units import U64_MAX
+
+SPECS = ["tiny-128m", "laptop-8g", "numa-2x4g", "old-bios-e801"]
+
+
+def blocks(kernel: Kernel) -> list[tuple[int, int]]:
+    """All free blocks as (first page frame, pages), ascending."""
+    return sorted(
+        (pfn, 1 << order)
+        for zone in kernel.mm.populated_zones()
+        for order in range(MAX_ORDER)
+        for head in zone.free_list[order]
+        for pfn in list_for_each(zone.page.lru, head)
+    )
+
+
+def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges (start, end) with touching ones joined; overlaps stay visible as a range that starts too early."""
+    out: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], end)
+        else:
+            out.append((start, end))
+    return out
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_free_ranges_and_free_blocks_are_the_same_pages(spec: str) -> None:
+    kernel = Kernel(load_spec(spec))
+    start_kernel(kernel, "memblock_free_all")
+    held_back = [pgdat.first_deferred_pfn for pgdat in kernel.mm.node_data]
+    want = []
+    for start, end, nid in for_each_free_mem_range(kernel.boot.memblock):
+        first, last = (start + 4095) >> 12, min(end >> 12, held_back[nid])
+        if first < last:
+            want.append((first, last))
+    assert merged([(pfn, pfn + pages) for pfn, pages in blocks(kernel)]) == merged(want)
+    for zone in kernel.mm.populated_zones():
+        check_zone(zone)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_after_boot_no_page_is_deferred_and_totals_agree(spec: str) -> None:
+    kernel = Kernel(load_spec(spec))
+    start_kernel(kernel, "page_alloc_init_late")
+    assert all(pgdat.first_deferred_pfn == U64_MAX for pgdat in kernel.mm.node_data if pgdat.node_present_pages)
+    assert sum(zone.managed_pages for zone in kernel.mm.zones()) == kernel.mm.totalram_pages
+
+
+def test_low_addresses_come_first_on_each_list() -> None:
+    kernel = Kernel(load_spec("tiny-128m"))
+    start_kernel(kernel, "memblock_free_all")
+    for zone in kernel.mm.populated_zones():
+        for order in range(MAX_ORDER):
+            for head in zone.free_list[order]:
+                pfns = list(list_for_each(zone.page.lru, head))
+                assert pfns == sorted(pfns)
