@@ -28,7 +28,7 @@ def early_param(name: str) -> Callable[[EarlyParam], EarlyParam]:
     return register
 
 
-@kernel("kernel/params.c", "next_arg", traced=False)
+@kernel("lib/cmdline.c", "next_arg", traced=False)
 def next_arg(cmdline: str) -> Iterator[tuple[str, str | None]]:
     """The parameters in order as (name, value); value is None without "=". Spaces within double quotes don't part.
 

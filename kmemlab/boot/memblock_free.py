@@ -38,7 +38,7 @@ def pa(memblock: Memblock, address: int) -> str:
     return f"{address:#0{2 + memblock.config.phys_addr_bits // 4}x}"
 
 
-@kernel("include/linux/memblock.h", "memblock_dbg", traced=False)
+@kernel("mm/memblock.c", "memblock_dbg", traced=False)
 def memblock_dbg(memblock: Memblock, function: str, base: int, size: int, caller: str, nid: str = "") -> None:
     """Say one line if memblock=debug was asked for. C finds the caller by its return address; ours is told."""
     if memblock.debug:

@@ -7,7 +7,7 @@ from kmemlab.sim.struct import Struct
 from kmemlab.sim.text_log import TextLog
 
 
-@kernel("kernel/printk/printk.c", "printk", left_out="time stamps, log levels, the ring buffer's size", traced=False)
+@kernel("kernel/printk/printk.c", "_printk", left_out="time stamps, log levels, the ring buffer's size", traced=False)
 class Printk(Struct):
     """The kernel log: one line a call, without a time stamp.
 

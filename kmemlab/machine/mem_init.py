@@ -63,7 +63,7 @@ def bool_option(value: str | None, default: bool) -> bool:
     return default
 
 
-@kernel("arch/x86/mm/init_64.c", "pci_iommu_alloc", left_out="IOMMU hardware")
+@kernel("arch/x86/kernel/pci-dma.c", "pci_iommu_alloc", left_out="IOMMU hardware")
 def pci_iommu_alloc(mm: Mm) -> None:
     """With memory above 4 GiB, keep 64 MiB below it: devices that can't reach higher get their data through it."""
     boot = mm.boot

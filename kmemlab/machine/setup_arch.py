@@ -87,7 +87,7 @@ def parse_early_param_mm(kernel: Kernel) -> None:
                     kernel.boot.printk.info(f"Malformed early option '{name}'")
 
 
-@kernel("arch/x86/mm/setup_nx.c", "x86_report_nx")
+@kernel("arch/x86/kernel/setup.c", "x86_report_nx")
 def x86_report_nx(boot: Boot) -> None:
     """Say whether pages can be marked as not executable."""
     if "nx" in boot.spec.cpus.flags:

@@ -43,7 +43,7 @@ def real_mode_main(boot: Boot) -> None:
     detect_memory(boot.bios, boot.boot_params)
 
 
-@kernel("init/version.c", "linux_banner", left_out="who built it, with what, and when")
+@kernel("init/version-timestamp.c", "linux_banner", left_out="who built it, with what, and when")
 def linux_banner(boot: Boot) -> None:
     """The kernel's first words."""
     boot.printk.info(f"Linux version {boot.spec.kernel_version}")

@@ -35,7 +35,7 @@ def find_buddy_pfn(pfn: int, order: int) -> int:
     return pfn ^ (1 << order)
 
 
-@kernel("mm/page_alloc.c", "page_is_buddy", left_out="guard pages (CONFIG_DEBUG_PAGEALLOC)", traced=False)
+@kernel("mm/internal.h", "page_is_buddy", left_out="guard pages (CONFIG_DEBUG_PAGEALLOC)", traced=False)
 def page_is_buddy(zone: Zone, buddy_pfn: int, order: int) -> bool:
     """A buddy can be joined when it is free, whole (of the same order), and in the same zone."""
     page = zone.page
