@@ -15,6 +15,7 @@ IGNORE = "nbval-ignore-output"
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}\b")  # a default repr: "<object at 0x7f…>", another in each run
 _RUN_PATH = re.compile(r"/tmp/|ipykernel_\d+|\.py\", line \d")
+_WIDGET = re.compile(r"\w+\((children|value)=")  # the text that stands for a live widget
 _PICTURES = ("image/", "text/html", "application/vnd.jupyter.widget", "application/javascript")
 
 
@@ -58,7 +59,9 @@ def _ignored(cell: Cell) -> bool:
 
 
 def _shows_a_picture(cell: Cell) -> bool:
-    return any(mime.startswith(_PICTURES) for output in cell["outputs"] for mime in output.get("data", {}))
+    shown = [data for output in cell["outputs"] if (data := output.get("data"))]
+    pictures = any(mime.startswith(_PICTURES) for data in shown for mime in data)
+    return pictures or any(_WIDGET.match(joined(data.get("text/plain", ""))) for data in shown)
 
 
 def _texts(cell: Cell) -> Iterator[str]:

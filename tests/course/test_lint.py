@@ -29,6 +29,10 @@ def test_a_good_notebook_has_no_problem() -> None:
     assert list(problems(notebook(), outputs_stored=True)) == []
     figure = notebook(outputs=shown("image/svg+xml", "<svg/>"), metadata={"tags": ["nbval-ignore-output"]})
     assert list(problems(figure, outputs_stored=True)) == []
+    knob = notebook(
+        outputs=shown("text/plain", "interactive(children=(IntSlider(…"), metadata=figure["cells"][0]["metadata"]
+    )
+    assert list(problems(knob, outputs_stored=True)) == []
 
 
 @pytest.mark.parametrize(
