@@ -76,7 +76,7 @@ class Graph:
 
 
 def table(rows: Sequence[Sequence[str]], *, head: str = "", fills: Sequence[str] = (), told: int | None = None) -> str:
-    """An HTML label: rows of cells with hairlines; `fills` colours each row's first cell, `told` is the row in question.
+    """An HTML label: rows of cells with hairlines; `fills` colours the rows' first cells, `told` is the row meant.
 
     >>> table([["a", "b"]]).count("<TD")
     2

@@ -15,9 +15,11 @@ from kmemlab.sim.recording import RecordingColumn
 from kmemlab.sim.timeline import Call, Event
 from kmemlab.views import frame_map as frame_view
 from kmemlab.views.memory_map import alt_of, memory_map_svg, unsorted_svg
+from kmemlab.views.phrases import EFFECTS, told
 from kmemlab.views.svg import Svg
 from kmemlab.views.text import buddyinfo_line, free_text, pages_text, range_text, some
 
+_WIDEST = 16 * MAX_ORDER_NR_PAGES
 STAGES = ("BIOS", "e820", "memblock", "page tables", "zones", "buddy", "slab", "vmalloc", "kswapd")
 
 
@@ -37,6 +39,9 @@ class Panel(Protocol):
 
     stage: str
     proc_name: str
+
+    def prepare(self, calls: list[Call]) -> None:
+        """Learn beforehand what will be called, to choose what to show of a large state."""
 
     def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
         """Read the state. `stack` says which calls are open, `writing` which entry was just written."""
@@ -64,7 +69,7 @@ def _plain(view: Column | RecordingColumn) -> Column:
 class ZonePanel:
     """The page frames and free lists of a zone.
 
-    Shows a window of page frames, by default the first 1,024 of the zone that hold a whole largest block.
+    Shows a window of page frames: the one that is asked for, or one that holds what the run touches.
     """
 
     stage = "buddy"
@@ -73,7 +78,21 @@ class ZonePanel:
     def __init__(self, zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> None:
         self.zone = zone
         self.start_pfn = zone.zone_start_pfn & -MAX_ORDER_NR_PAGES if start_pfn is None else start_pfn
-        self.frames = frames or min(MAX_ORDER_NR_PAGES, zone.spanned_pages)
+        self.frames = frames or MAX_ORDER_NR_PAGES
+        self._free_choice = start_pfn is None
+
+    def prepare(self, calls: list[Call]) -> None:
+        """Choose the smallest aligned window of 1,024 to 16,384 frames around the blocks that will come and go."""
+        if not self._free_choice:
+            return
+        stories = [told((call,)).args for call in calls if call.name in EFFECTS]
+        pfns = [args["pfn"] for args in stories if args.get("zone") is self.zone and isinstance(args.get("pfn"), int)]
+        frames = self.frames
+        while pfns and frames < _WIDEST and (min(pfns) ^ max(pfns)) >= frames:
+            frames *= 2
+        self.frames = frames
+        if pfns:
+            self.start_pfn = pfns[0] & -frames
 
     def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
         """Read the zone."""
@@ -113,10 +132,9 @@ class E820Panel:
     stage = "e820"
     proc_name = "dmesg, if it were printed now"
 
-    def __init__(self, table: E820Table, reach: tuple[tuple[int, int, int], ...] = ()) -> None:
-        """`reach` are entries that will come: with them the picture keeps its scale from the first step on."""
+    def __init__(self, table: E820Table) -> None:
         self.table = table
-        self.reach = ranges_snapshot(reach)
+        self.reach = E820Snapshot(())
         self._update: Call | None = None  # the sanitising that is under way, or was last
         self._raw: E820Snapshot | None = None  # what the table held before it
         self._written = 0
@@ -143,6 +161,13 @@ class E820Panel:
         facts += [(f"entries[{at}]", range_text(entry)) for at, entry in enumerate(listed.entries)]
         proc = "\n".join(f"BIOS-e820: [mem {e.start:#018x}-{max(e.end - 1, 0):#018x}] {e.kind}" for e in now.entries)
         return Sight(picture, alt, proc, tuple(facts))
+
+    def prepare(self, calls: list[Call]) -> None:
+        """Learn which entries will come, so that the picture keeps its scale from the first step on."""
+        stories = [told((call,)).args for call in calls if call.name == "__e820__range_add"]
+        mine = [args for args in stories if args["table"] is self.table]
+        self.reach = ranges_snapshot((args["start"], args["size"], args["type"]) for args in mine)
+        self._update = self._raw = None
 
     def _entries(self, count: int) -> E820Snapshot:
         table = self.table

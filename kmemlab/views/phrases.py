@@ -9,7 +9,9 @@ from typing import Any
 
 from kmemlab.mm.zone import Zone
 from kmemlab.sim.hook import own_code
+from kmemlab.sim.journal import Command
 from kmemlab.sim.timeline import Call
+from kmemlab.types import gfp as flags
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import U64_MAX, size_text
@@ -68,6 +70,10 @@ def _taken(t: Told) -> str:
     return f"{t.by} takes the free block at {t.block}, off its list."
 
 
+def _handed(t: Told) -> str:
+    return f"{t.by} hands the block at {t.block}, to its new owner, with one reference on its first page."
+
+
 def _range_added(t: Told) -> str:
     start, size = t.args["start"], t.args["size"]
     end = (start + size - 1) & U64_MAX
@@ -78,8 +84,21 @@ EFFECTS: dict[str, Tell] = {
     "add_to_free_list": _put("front"),
     "add_to_free_list_tail": _put("end"),
     "del_page_from_free_list": _taken,
+    "prep_new_page": _handed,
     "__e820__range_add": _range_added,
 }
+
+
+# -- verdicts: calls that only look, but whose answer decides ----------------------------------------------------------
+
+
+def _watermark(t: Told) -> str:
+    may = "may give" if t.call.value else "may not give"
+    zone, order, mark = t.args["zone"], t.args["order"], t.args["mark"]
+    return f"{t.by} asks whether zone {zone.name} stays above its mark of {mark} pages: it {may} a block of order {order}."
+
+
+VERDICTS: dict[str, Tell] = {"zone_watermark_fast": _watermark}
 
 
 # -- entering ----------------------------------------------------------------------------------------------------------
@@ -108,7 +127,41 @@ def _update_table(t: Told) -> str:
     return f"{t.name} sorts the entries and takes the overlaps out: the highest type wins."
 
 
+def _alloc(t: Told) -> str:
+    return (
+        f"{t.name} wants a block of order {t.args['order']} for {gfp_text(t.args['gfp'])}, near node {t.args['nid']}."
+    )
+
+
+def _freelist(t: Told) -> str:
+    return f"{t.name} walks the zonelist of node {t.args['nid']}: the first zone that may give and has a block, gives."
+
+
+def _rmqueue(t: Told) -> str:
+    kind = _migratetype(t.args["migratetype"])
+    return f"{t.name} takes a block of order {t.args['order']} from the {kind} lists of zone {t.args['zone'].name}."
+
+
+def _rmqueue_inner(t: Told) -> str:
+    kind = _migratetype(t.args["migratetype"])
+    return f"{t.name} tries the {kind} lists first; other types lend only if these are empty."
+
+
+def _free_pages(t: Told) -> str:
+    return f"{t.name} drops the reference on the block at {t.block}."
+
+
+def _free_pages_ok(t: Told) -> str:
+    return f"{t.name} gives the block at {t.block}, back to zone {t.args['zone'].name}."
+
+
 ENTRIES: dict[str, Tell] = {
+    "__alloc_pages": _alloc,
+    "get_page_from_freelist": _freelist,
+    "rmqueue": _rmqueue,
+    "__rmqueue": _rmqueue_inner,
+    "__free_pages": _free_pages,
+    "__free_pages_ok": _free_pages_ok,
     "expand": _expand,
     "__rmqueue_smallest": _smallest,
     "__free_one_page": _free_one,
@@ -142,6 +195,8 @@ def leaving(t: Told) -> str | None:
         if call.value is None:
             return f"{t.name} finds nothing: the lists from order {t.args['order']} up are empty."
         return f"{t.name} returns pfn {call.value}: a block of order {t.args['order']} for its caller."
+    if call.name == "__alloc_pages" and isinstance(call.value, int):
+        return f"{t.name} returns pfn {call.value}, the first of {1 << t.args['order']} in a row."
     if t.caller is None and call.value is not None and not isinstance(call.value, (tuple, list, dict)):
         return f"{t.name} returns {_plain(call.value)}."
     return None
@@ -150,7 +205,8 @@ def leaving(t: Told) -> str | None:
 def focus_of(t: Told) -> Block | None:
     """The block of page frames that a call is about."""
     args = t.args
-    pfn = t.call.value if t.call.name == "__rmqueue_smallest" and isinstance(t.call.value, int) else args.get("pfn")
+    gives = t.call.name in ("__rmqueue_smallest", "__alloc_pages") and isinstance(t.call.value, int)
+    pfn = t.call.value if gives else args.get("pfn")
     order = args.get("order", args.get("high"))
     return (pfn, order) if isinstance(pfn, int) and isinstance(order, int) else None
 
@@ -168,9 +224,27 @@ def note_of(t: Told) -> str:
             parts.append(f"zone {value.name}")
         elif name == "migratetype" and isinstance(value, int):
             parts.append(_migratetype(value))
+        elif name == "gfp" and isinstance(value, int):
+            parts.append(gfp_text(value))
         elif isinstance(value, (int, str)) and not isinstance(value, bool):
             parts.append(f"{name} {_plain(value)}")
     return ", ".join(parts[:3])
+
+
+def gfp_text(gfp: int) -> str:
+    """The name of a set of GFP flags, or its number.
+
+    >>> gfp_text(flags.GFP_KERNEL), gfp_text(1 << 30)
+    ('GFP_KERNEL', '0x40000000')
+    """
+    return next((name for name, value in vars(flags).items() if name.startswith("GFP_") and value == gfp), hex(gfp))
+
+
+def command_text(command: Command) -> str:
+    """A command as one would write it."""
+    if command.name == "alloc_pages" and command.args and isinstance(command.args[0], int):
+        return f"alloc_pages({', '.join([gfp_text(command.args[0]), *map(str, command.args[1:2])])})"
+    return f"{command.name}({', '.join(str(arg) for arg in command.args if arg is not None)})"
 
 
 def call_line(call: Call, caller: Call | None, depth: int) -> str:

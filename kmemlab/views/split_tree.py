@@ -31,7 +31,7 @@ class Tree:
     leaves: tuple[tuple[Block, str], ...]
 
     def nodes(self) -> Iterator[tuple[Block, str, int]]:
-        """Every block from the root down, lower half first: (block, what it is, depth). Halves without a leaf drop out."""
+        """Each block from the root down, lower half first: (block, what it is, depth). Empty halves drop out."""
         yield from self._below(self.root, 0)
 
     def _below(self, block: Block, depth: int) -> Iterator[tuple[Block, str, int]]:

@@ -18,10 +18,10 @@ from kmemlab.machine.snapshot import FrameMap, cell_text
 from kmemlab.sim.hook import Function, own_code, running_function
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import VERSION, registry
-from kmemlab.sim.timeline import Call, Event, Timeline
+from kmemlab.sim.timeline import Call, Event, Timeline, walk
 from kmemlab.types.errors import KmemlabError
 from kmemlab.views.panel import Panel, Sight
-from kmemlab.views.phrases import EFFECTS, Block, call_line, entering, focus_of, leaving, told
+from kmemlab.views.phrases import EFFECTS, VERDICTS, Block, call_line, command_text, entering, focus_of, leaving, told
 
 MOST = 600
 ENTERING, RETURNING = -1, -2  # instead of a line
@@ -74,6 +74,7 @@ def steps_of(
 ) -> list[Step]:
     """Walk the recorded commands and read the panel at each moment; the timeline is put back where it stood."""
     was = timeline.place()
+    panel.prepare([call for number in commands for call in _calls(timeline, number, within)])
     steps: list[Step] = []
     sources: dict[Function, Source | None] = {}
     try:
@@ -102,7 +103,7 @@ def _moments(
     events = timeline.events(number)
     busy = _changers(events)
     if not within:
-        yield _Moment(0, f"`{timeline.commands[number]}` is asked for.", (), 0, tick=COMMAND)
+        yield _Moment(0, f"`{command_text(timeline.commands[number])}` is asked of the machine.", (), 0, tick=COMMAND)
     quiet = 0  # how many open calls lie inside one that is told as a whole
     group: _Moment | None = None
     for event in events:
@@ -130,6 +131,12 @@ def _moments(
         yield group
 
 
+def _calls(timeline: Timeline, number: int, within: Collection[str]) -> list[Call]:
+    if not within:
+        return list(walk(timeline.calls(number)))
+    return [inner for call in walk(timeline.calls(number)) if call.name in within for inner in walk([call])]
+
+
 def _shown(stack: tuple[Call, ...], within: Collection[str]) -> tuple[Call, ...]:
     """The stack from the function on that the player is about; () outside it."""
     if not within:
@@ -145,7 +152,7 @@ def _changers(events: Sequence[Event]) -> set[int]:
 def _whole(event: Event, busy: set[int], folded: Collection[str]) -> bool:
     """Whether a call is told as a whole: an effect, a call that was to be folded, or one that only looks."""
     call = event.stack[-1]
-    return call.name in EFFECTS or call.name in folded or (id(call) not in busy and not call.calls)
+    return call.name in EFFECTS or call.name in folded or id(call) not in busy
 
 
 def _returned(
@@ -154,9 +161,15 @@ def _returned(
     call = event.stack[-1]
     story = told(stack)
     if _whole(event, busy, folded):
-        if quiet or id(call) not in busy:
+        if quiet or (id(call) not in busy and call.name not in VERDICTS):
             return None
-        said = EFFECTS[call.name](story) if call.name in EFFECTS else f"`{call.name}` is done."
+        said = (
+            VERDICTS[call.name](story)
+            if call.name in VERDICTS
+            else EFFECTS[call.name](story)
+            if call.name in EFFECTS
+            else f"`{call.name}` is done."
+        )
         shown = stack[:-1] or stack
         return _Moment(event.place, said, shown, call.line if len(stack) > 1 else ENTERING, focus_of(story))
     if quiet:
@@ -186,7 +199,7 @@ def _look(
         if function not in sources:
             sources[function] = source_of(function, running.get(function))
         source = sources[function]
-    lines = [f"{command}"]
+    lines = [command_text(command)]
     lines += [call_line(call, stack[depth - 1] if depth else None, depth + 1) for depth, call in enumerate(stack)]
     return Step(
         said,
