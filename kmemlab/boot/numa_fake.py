@@ -280,6 +280,7 @@ def count_possible_nodes(spec: MachineSpec, max_pfn: int, fake: str) -> int:
     physical = 1
     if spec.numa.nodes:
         physical = 1 + max([block.node for block in spec.numa.nodes] + list(spec.cpus.node_of))
+    physical = min(physical, MAX_NUMNODES)
     if not fake:
         return physical
     how, number, _ = parse_fake(fake)

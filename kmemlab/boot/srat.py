@@ -8,6 +8,7 @@ from kmemlab.boot.numa import LOCAL_DISTANCE, NumaInfo, nodes_of, numa_add_membl
 from kmemlab.boot.numa_distance import numa_set_distance
 from kmemlab.hardware.spec import NumaRange
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.errors import BadSpec
 from kmemlab.types.units import pfn_up
 
 
@@ -15,6 +16,11 @@ from kmemlab.types.units import pfn_up
 def acpi_numa_init(boot: Boot, numa: NumaInfo) -> bool:
     """Read the SRAT, then the SLIT. False if the SRAT names no memory: then there is no NUMA configuration."""
     tables = boot.spec.numa
+    nodes = [block.node for block in tables.nodes] + list(boot.spec.cpus.node_of)
+    if tables.nodes and max(nodes) >= boot.config.max_numnodes:
+        boot.printk.info("SRAT: Too many proximity domains.")
+        numa.acpi_numa = -1
+        return False
     if tables.nodes:
         for cpu in range(min(boot.spec.cpus.possible, len(boot.spec.cpus.node_of))):
             acpi_numa_processor_affinity_init(boot, numa, cpu, boot.spec.cpus.node_of[cpu])
@@ -53,8 +59,14 @@ def acpi_numa_memory_affinity_init(boot: Boot, numa: NumaInfo, block: NumaRange)
 
 @kernel("drivers/acpi/numa/srat.c", "acpi_parse_slit")
 def acpi_parse_slit(boot: Boot, numa: NumaInfo) -> None:
-    """Take the distances over, if the table is sane as a whole."""
+    """Take the distances over, if the table is sane as a whole. Raises `BadSpec` for one that can't be in memory."""
     slit = boot.spec.numa.slit
+    if any(len(row) != len(slit) for row in slit):
+        raise BadSpec(
+            "the SLIT is not square",
+            where=f"machine {boot.spec.name!r}, numa.slit",
+            remedy="give one row a node, with one distance a node",
+        )
     if not slit_valid(slit):
         boot.printk.info("ACPI: SLIT table looks invalid. Not used.")
         return

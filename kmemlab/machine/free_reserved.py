@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.page_alloc import page_zone
+from kmemlab.boot.cmdline import cmdline_find_option
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.numa_init import early_pfn_to_nid
-from kmemlab.machine.mem_init import zone_of
 from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import get_pageblock_migratetype
@@ -25,7 +25,8 @@ def free_reserved_area(mm: Mm, start: int, end: int, what: str) -> None:
 @kernel("include/linux/mm.h", "free_reserved_page", traced=False)
 def free_reserved_page(mm: Mm, pfn: int) -> None:
     """One page more that the zone manages and that is free."""
-    zone = zone_of(mm, early_pfn_to_nid(mm.boot, pfn), pfn)
+    zone = page_zone(mm, pfn)
+    assert zone is not None
     zone.managed_pages += 1
     mm.totalram_pages += 1
     free_one_page(zone, pfn, 0, get_pageblock_migratetype(mm.page, pfn))
@@ -49,13 +50,14 @@ def alternative_instructions(mm: Mm) -> None:
     With one CPU present (or maxcpus= below two) the kernel runs without them, and keeps the table to put them back.
     """
     cpus = mm.boot.spec.cpus
-    patched = cpus.present == 1
+    maxcpus = cmdline_find_option(mm.boot.spec.cmdline, "maxcpus") or ""
+    patched = cpus.present == 1 or (maxcpus.isdecimal() and int(maxcpus) <= 1)
     if not patched or cpus.possible == 1:
         _, start, end = init_area(mm.boot)
         free_reserved_area(mm, start, end, "SMP alternatives")
 
 
-@kernel("init/initramfs.c", "free_initrd_mem", left_out="unpacking it")
+@kernel("arch/x86/mm/init.c", "free_initrd_mem", left_out="unpacking it")
 def free_initrd_mem(mm: Mm) -> None:
     """The initrd was unpacked: its pages are free."""
     if mm.boot.initrd_end:

@@ -48,7 +48,7 @@ def report_meminit(mm: Mm) -> None:
         mm.boot.printk.info("mem auto-init: clearing system memory may take some time...")
 
 
-@kernel("lib/kstrtox.c", "kstrtobool", traced=False)
+@invented("C's kstrtobool, with what holds if the text is none", traced=False)
 def bool_option(value: str | None, default: bool) -> bool:
     """A switch on the command line; what can't be read, or isn't there, is the default.
 

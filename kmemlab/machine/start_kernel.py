@@ -61,7 +61,7 @@ def print_kernel_command_line(boot: Boot) -> None:
     boot.printk.info(f"Kernel command line: {boot.spec.cmdline}")
 
 
-@invented("mem_init's own part of memory initialisation; mm_init in C does more")
+@kernel("arch/x86/mm/init_64.c", "mem_init", left_out="registering the kernel's own core file")
 def mem_init(kernel: Kernel, until: str | None = None) -> bool:
     """Hand the memory over from memblock to the page allocator. True if stopped at `until`."""
     return run_column(kernel, MEM_INIT, until)
@@ -78,7 +78,6 @@ MEM_INIT = (
     Stage(pci_iommu_alloc,             "mm",     "a bounce buffer below 4 GiB, if there is memory above"),
     Stage(memblock_free_all,           "mm",     "memblock's free ranges become free blocks of the buddy system"),
     Stage(preallocate_vmalloc_pages,   "mm",     "page tables for the top of vmalloc's area, from the new allocator"),
-    Stage(mem_init_print_info,         "mm",     "Memory: … available"),
 )
 
 KERNEL_INIT_FREEABLE = (
@@ -99,6 +98,7 @@ START_KERNEL = (
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
+    Stage(mem_init_print_info,         "mm",     "Memory: … available"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
     Stage(free_initmem,                "mm",     "boot's own code and data are free"),

@@ -114,7 +114,7 @@ def free_area_init_node(mm: Mm, pgdat: PglistData) -> None:
 def calculate_node_totalpages(mm: Mm, pgdat: PglistData, node_start_pfn: int, node_end_pfn: int) -> None:
     """Set what each zone spans and what of it is memory."""
     for zone in pgdat.node_zones:
-        start_pfn, end_pfn = zone_span_in_node(mm, pgdat.node_id, zone.index, node_start_pfn, node_end_pfn)
+        start_pfn, end_pfn = zone_spanned_pages_in_node(mm, pgdat.node_id, zone.index, node_start_pfn, node_end_pfn)
         spanned = end_pfn - start_pfn
         absent = absent_pages_in_range(mm.boot.memblock, start_pfn, end_pfn, pgdat.node_id)
         if mm.mirrored_kernelcore and mm.zone_movable_pfn[pgdat.node_id] and zone.index == ZONE_NORMAL:
@@ -127,7 +127,7 @@ def calculate_node_totalpages(mm: Mm, pgdat: PglistData, node_start_pfn: int, no
 
 
 @kernel("mm/page_alloc.c", "zone_spanned_pages_in_node")
-def zone_span_in_node(mm: Mm, nid: int, index: int, node_start_pfn: int, node_end_pfn: int) -> tuple[int, int]:
+def zone_spanned_pages_in_node(mm: Mm, nid: int, index: int, node_start_pfn: int, node_end_pfn: int) -> tuple[int, int]:
     """The part [start, end) of the node that lies within a zone's limits; (0, 0) if there is none."""
     if node_start_pfn == node_end_pfn:
         return 0, 0

@@ -36,12 +36,12 @@ def zone_highsize(mm: Mm, zone: Zone, batch: int) -> int:
         total_pages = zone.managed_pages // mm.percpu_pagelist_high_fraction
     else:
         total_pages = zone.watermark[WMARK_LOW] + zone.watermark_boost
-    nr_split_cpus = nr_cpus_of_node(mm, zone.node) or mm.boot.spec.cpus.present
+    nr_split_cpus = nr_cpus_node(mm, zone.node) or mm.boot.spec.cpus.present
     return max(total_pages // nr_split_cpus, batch * 4)
 
 
 @kernel("include/linux/topology.h", "nr_cpus_node", traced=False)
-def nr_cpus_of_node(mm: Mm, nid: int) -> int:
+def nr_cpus_node(mm: Mm, nid: int) -> int:
     """The online CPUs of a node; an emulated node has all those of the physical node that it is cut from."""
     physical = mm.numa.emu_nid_to_phys if mm.numa.emulated.nr_blks else None
     count = 0

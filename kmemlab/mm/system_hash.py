@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.memblock import memblock_alloc_try_nid_raw
 from kmemlab.mm.globals import Mm
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import GIB, PAGE_SHIFT, PAGE_SIZE, get_order, round_up
 
 ADAPT_SCALE_BASE = 64 * GIB >> PAGE_SHIFT
@@ -29,7 +29,7 @@ def alloc_large_system_hash(mm: Mm, name: str, scale: int) -> None:
     mm.boot.printk.info(f"{name} hash table entries: {entries} (order: {get_order(size)}, {size} bytes, linear)")
 
 
-@kernel("mm/page_alloc.c", "alloc_large_system_hash", traced=False)
+@invented("the first part of alloc_large_system_hash", traced=False)
 def hash_entries(nr_kernel_pages: int, nr_all_pages: int, scale: int, bucketsize: int) -> int:
     """One bucket for each 2**`scale` bytes, fewer on machines above 64 GiB, and at most a sixteenth of memory.
 

@@ -109,7 +109,7 @@ def calculate_totalreserve_pages(mm: Mm) -> None:
     mm.totalreserve_pages = reserve_pages
 
 
-@kernel("mm/page_alloc.c", "setup_min_unmapped_ratio", formerly=("setup_min_slab_ratio",))
+@invented("C's setup_min_unmapped_ratio and setup_min_slab_ratio in one")
 def setup_min_unmapped_and_slab(mm: Mm) -> None:
     """The two limits of zone_reclaim_mode, in per cent of each node."""
     for nid in nodes_of(mm.numa.node_online):
@@ -167,7 +167,7 @@ def set_recommended_min_free_kbytes(mm: Mm) -> None:
     setup_per_zone_wmarks(mm)
 
 
-@invented("C keeps two bits of transparent_hugepage_flags for it")
+@kernel("mm/huge_memory.c", "setup_transparent_hugepage", left_out="two bits of flags: one number does")
 def setup_transparent_hugepage(mm: Mm, value: str) -> None:
     """transparent_hugepage=always, madvise or never; anything else changes nothing, as in C."""
     known = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}

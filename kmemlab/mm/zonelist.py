@@ -25,7 +25,7 @@ from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_MOVABLE
 @kernel("mm/page_alloc.c", "build_all_zonelists", left_out="memory hotplug, per-CPU page lists of boot")
 def build_all_zonelists(mm: Mm) -> None:
     """Order the zones for each node, and decide whether there is enough memory to keep mobility types apart."""
-    build_zonelists_all_nodes(mm)
+    build_all_zonelists_inner(mm)
     mminit_verify_zonelist(mm)
     vm_total_pages = nr_free_zone_pages(mm, ZONE_MOVABLE)
     # With less than one pageblock a type, types would only steal from each other.
@@ -38,7 +38,7 @@ def build_all_zonelists(mm: Mm) -> None:
 
 
 @kernel("mm/page_alloc.c", "__build_all_zonelists")
-def build_zonelists_all_nodes(mm: Mm) -> None:
+def build_all_zonelists_inner(mm: Mm) -> None:
     """Build the lists of each online node."""
     for nid in range(len(mm.node_load)):
         mm.node_load[nid] = 0

@@ -12,6 +12,7 @@ from kmemlab.boot.numa_init import numa_init_array
 from kmemlab.hardware.spec import CpuSpec, E820Range, ImageSpec, MachineSpec, NumaRange, NumaSpec
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
+from kmemlab.types.errors import BadSpec
 
 GIB = 1 << 30
 
@@ -160,6 +161,17 @@ def test_a_node_for_hot_plugging_only_stays_offline() -> None:
     kernel = machine((*two(), later), hotplug=(later,))
     assert "Initializing node 2 as memoryless" in kernel.printk_lines
     assert online(kernel) == [0, 1]
+
+
+def test_too_many_nodes_are_no_nodes() -> None:
+    kernel = machine((*two()[:1], NumaRange(1024, 2 * GIB, 4 * GIB - 1)))
+    assert "SRAT: Too many proximity domains." in kernel.printk_lines
+    assert online(kernel) == [0]
+
+
+def test_a_slit_that_is_not_square_is_no_slit() -> None:
+    with pytest.raises(BadSpec, match="not square"):
+        machine(two(), slit=((10,), (20,)))
 
 
 def test_a_malformed_option_is_told_and_ignored() -> None:
