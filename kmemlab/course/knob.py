@@ -1,7 +1,7 @@
 """Knobs: a slider or a choice that runs a function anew, and shows what it returns.
 
-What the function returns for the first setting is stored as text (and as a picture, if it is one), so that the cell reads
-well where no widget lives.
+What the function returns for the first setting is stored as text (and as a picture, if it is one), so that the cell
+reads well where no widget lives.
 """
 
 from __future__ import annotations

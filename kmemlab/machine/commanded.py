@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -25,8 +27,9 @@ class Commanded:
         self._timeline: Timeline | None = None
 
     def _command(self, name: str, *args: Any) -> Any:
-        command = Command(name, args)
-        with self._recorder.command(name, args) if self._recorder else nullcontext():
+        names = _names(getattr(type(self), f"_do_{name}"))
+        command = Command(name, args, names=names)
+        with self._recorder.command(name, args, names) if self._recorder else nullcontext():
             result = self._carry_out(command)
         if self._recorder is None:
             self._done.append(command)
@@ -80,3 +83,8 @@ class Commanded:
         if self._timeline is None:
             return tuple(self._done)
         return (*self._done, *self._timeline.commands[: self._timeline.place()[0]])
+
+
+@functools.cache
+def _names(method: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(method).parameters)[1:]

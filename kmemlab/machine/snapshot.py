@@ -195,7 +195,9 @@ def zone_snapshot(zone: Zone) -> ZoneSnapshot:
     for order in range(MAX_ORDER):
         for migratetype, name in enumerate(MIGRATETYPE_NAMES):
             head = zone.free_list[order][migratetype]
-            if zone.page.lru.next[head] not in (head, 0) or zone.page.lru.prev[head] not in (head, 0):
+            first = zone.page.lru.next[head]
+            # Before boot has made the lists, a head points at page 0, which does not point back.
+            if first != head and zone.page.lru.prev[first] == head:
                 lists.append(FreeList(order, name, tuple(list_for_each(zone.page.lru, head))))
     return ZoneSnapshot(
         zone.node,

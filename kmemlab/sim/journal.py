@@ -6,8 +6,8 @@
                  difference to the next)
 
 A WRITE entry holds the value that is *not* in the cell now: undoing swaps the two, and so does redoing.
-A segment that must shrink keeps one swap a cell for all its commands together. Its inside is gone but not lost: from its
-start its commands are run again.
+A segment that must shrink keeps one swap a cell for all its commands together. Its inside is gone but not lost: its
+commands are run again from its start.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
@@ -36,6 +37,21 @@ KEY_BITS = KIND  # a WRITE's first word without its kind is the cell's key
 _COUNT = 0xFF
 
 
+_LONGEST = 40
+
+
+def show_value(name: str, value: Any) -> str:
+    """An argument for a reader: flags and addresses in hex, page frames and counts in decimal, objects by name.
+
+    >>> show_value("gfp", 3264), show_value("pfn", 2242304), show_value("start", 1 << 32)
+    ('0xcc0', '2242304', '0x100000000')
+    """
+    if type(value) is int:
+        return hex(value) if name == "gfp" or value >= 1 << 32 or name.endswith("addr") else str(value)
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST and " at 0x" not in text else type(value).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One thing the machine was asked to do, with the patches that were in force."""
@@ -43,9 +59,13 @@ class Command:
     name: str
     args: tuple[Any, ...] = ()
     patches: tuple[tuple[Function, Function], ...] = ()
+    names: tuple[str, ...] = ()  # of the arguments, for people
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(str, self.args))})"
+        shown = [show_value(name, arg) for name, arg in zip_longest(self.names, self.args, fillvalue="")]
+        return (
+            f"{self.name}({', '.join(f'{n}={s}' if n else s for n, s in zip_longest(self.names, shown, fillvalue=''))})"
+        )
 
 
 @dataclass

@@ -85,7 +85,7 @@ registry = Registry()
 def kernel(
     file: str, name: str, *, left_out: str = "", formerly: tuple[str, ...] = (), lock: str = "", traced: bool = True
 ) -> Callable[[T], T]:
-    """Mark a function or class as the kernel's `name` of `file`; it is returned as it is, so a call costs nothing extra.
+    """Mark a function or class as the kernel's `name` of `file`; it is returned as it is, so a call costs nothing more.
 
     `left_out` says what ours does not do, `formerly` what older kernels called it, `lock` which lock C holds there.
     With `traced=False` a call leaves no mark in the timeline: for the few lines that run many times in each request.

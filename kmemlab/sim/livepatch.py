@@ -68,8 +68,9 @@ def check_signature(function: Function, replacement: Function) -> None:
     missing = _mismatch(wanted, given)
     if missing:
         names = ", ".join(wanted.parameters)
+        yours = getattr(replacement, "__name__", "the replacement")
         raise BadPatch(
-            f"{getattr(replacement, '__name__', 'the replacement')}{given} can't stand in for {function.__name__}: {missing}",
+            f"{yours}{given} can't stand in for {function.__name__}: {missing}",
             where=f"livepatch of {mark.name} ({mark.file})",
             remedy=f"write it with the same parameters: ({names})",
         )

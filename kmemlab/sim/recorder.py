@@ -85,9 +85,9 @@ class Recorder:
             hook.recorders.pop()
 
     @contextmanager
-    def command(self, name: str, args: tuple[object, ...]) -> Iterator[None]:
-        """One command of the machine, from its first call to its last."""
-        self.journal.begin(Command(name, args, tuple(patches)))
+    def command(self, name: str, args: tuple[object, ...], names: tuple[str, ...] = ()) -> Iterator[None]:
+        """One command of the machine, from its first call to its last; `names` are those of its arguments."""
+        self.journal.begin(Command(name, args, tuple(patches), names))
         try:
             with self.listening():
                 yield

@@ -11,7 +11,7 @@ from typing import Any
 from kmemlab.sim import hook
 from kmemlab.sim.column import Column
 from kmemlab.sim.hook import NONE_WORD, WIDE, Function, own_code
-from kmemlab.sim.journal import Command, Journal, entries
+from kmemlab.sim.journal import Command, Journal, entries, show_value
 from kmemlab.sim.kernel import invented, registry
 from kmemlab.sim.recording import (
     CALL,
@@ -54,20 +54,11 @@ class Call:
     def text(self) -> str:
         """The call with its arguments by name, and what came of it."""
         names = own_code(self.function).co_varnames
-        inside = ", ".join(f"{name}={_show(name, value)}" for name, value in zip(names, self.arguments, strict=False))
-        outcome = " raised" if self.raised else "" if self.value is None else f" → {_show('', self.value)}"
+        inside = ", ".join(
+            f"{name}={show_value(name, value)}" for name, value in zip(names, self.arguments, strict=False)
+        )
+        outcome = " raised" if self.raised else "" if self.value is None else f" → {show_value('', self.value)}"
         return f"{self.name}({inside}){outcome}"
-
-
-_LONGEST = 40
-
-
-def _show(name: str, value: Any) -> str:
-    """An argument for a reader: flags and addresses in hex, page frames and counts in decimal, objects by name."""
-    if type(value) is int:
-        return hex(value) if name == "gfp" or value >= 1 << 32 or name.endswith("addr") else str(value)
-    text = str(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST and " at 0x" not in text else type(value).__name__
 
 
 @dataclass

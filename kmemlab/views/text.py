@@ -72,7 +72,10 @@ def zone_text(zone: ZoneSnapshot) -> str:
     ]
     for order, count in enumerate(zone.nr_free):
         lists = [f"{item.migratetype} {some(item.pfns)}" for item in zone.lists if item.order == order]
-        lines.append(f"  order {order:2}: {count:5} free  {'  '.join(lists)}".rstrip())
+        if count or lists:
+            lines.append(f"  order {order:2}: {count:5} free  {'  '.join(lists)}".rstrip())
+    if not any(zone.nr_free):
+        lines.append("  nothing is free")
     return "\n".join(lines)
 
 
