@@ -1,4 +1,4 @@
-"""`your_machine`: the shipped machine by default, the reader's own where it may be read, and which one is always said."""
+"""`your_machine`: the shipped machine by default, the reader's own where it may be read, and it is said which."""
 
 from __future__ import annotations
 
