@@ -110,11 +110,12 @@ def running_function(function: Function) -> Function:
 
 
 def _passing_code(function: FunctionType, target: Function) -> CodeType:
-    return _compile(function, "*args, **kwargs", "    return target(*args, **kwargs)", {"target": target})
+    return _compile(function, "*args, **kwargs", "    return _target(*args, **kwargs)", {"_target": target})
 
 
 def _logging_code(function: FunctionType, pristine: FunctionType, target: Function, number: int) -> CodeType:
     """A function of the same parameters that logs the call, makes it, and logs how it ended."""
+    # Its own names begin with an underscore: a kernel function may well call a parameter `target`.
     parameters = list(inspect.signature(pristine).parameters.values())
     names = [p.name for p in parameters]
     assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters), (
@@ -128,35 +129,35 @@ def _logging_code(function: FunctionType, pristine: FunctionType, target: Functi
     words = [
         name
         if plain[name] in {"int", "bool"}
-        else f"NONE_WORD if {name} is None else {name}"
+        else f"_NONE_WORD if {name} is None else {name}"
         if plain[name] in _WORDS
-        else f"journal.object({name})"
+        else f"_journal.object({name})"
         for name in names
     ]
     header = CALL << KIND | number << 40 | len(names)
     body = f"""\
-    if not recorders:
-        return target({passed})
-    journal = recorders[-1]
+    if not _recorders:
+        return _target({passed})
+    _journal = _recorders[-1]
     try:
-        journal.fromlist([{", ".join([str(header), *words])}])
+        _journal.fromlist([{", ".join([str(header), *words])}])
     except OverflowError:
-        journal.wide_call({header}, [{", ".join(names)}])
-    if journal.lines:
-        journal.line_of_caller()
+        _journal.wide_call({header}, [{", ".join(names)}])
+    if _journal.lines:
+        _journal.line_of_caller()
     try:
-        value = target({passed})
+        value = _target({passed})
     except BaseException:
-        journal.append({RAISE << KIND})
+        _journal.append({RAISE << KIND})
         raise
     if value is None:
-        journal.append({RETURN_NONE << KIND})
+        _journal.append({RETURN_NONE << KIND})
     elif value.__class__ is int and 0 <= value < {1 << RETURN_BITS}:
-        journal.append({RETURN << KIND} | value)
+        _journal.append({RETURN << KIND} | value)
     else:
-        journal.returned(value)
+        _journal.returned(value)
     return value"""
-    return _compile(function, declared, body, {"target": target, "recorders": recorders, "NONE_WORD": NONE_WORD})
+    return _compile(function, declared, body, {"_target": target, "_recorders": recorders, "_NONE_WORD": NONE_WORD})
 
 
 def _compile(function: FunctionType, parameters: str, body: str, constants: dict[str, Any]) -> CodeType:
