@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kmemlab.boot.memblock import Memblock, MemblockType
+from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
 from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented
@@ -18,7 +21,7 @@ from kmemlab.sim.list_head import list_for_each
 from kmemlab.sim.recording import RecordingColumn
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
-from kmemlab.types.units import round_up
+from kmemlab.types.units import pfn_down, pfn_up, round_up
 
 _WHY = "views see frozen snapshots, never live state"
 
@@ -166,15 +169,15 @@ class FrameMap:
 def cell_text(cell: int) -> str:
     """What a cell of a frame map means.
 
-    >>> cell_text(HEAD | 3), cell_text(IN_USE)
-    ('free, order 3', 'in use')
+    >>> cell_text(HEAD | 3), cell_text(IN_USE), cell_text(IN_USE | HEAD | 1)
+    ('free, order 3', 'in use', 'in use, order 1')
     """
     if cell & HOLE:
         return "hole"
     if cell & RESERVED:
         return "reserved"
     if cell & IN_USE:
-        return "in use"
+        return f"in use, order {cell & ORDER_MASK}" if cell & HEAD else "in use"
     return f"free, order {cell & ORDER_MASK}"
 
 
@@ -186,6 +189,43 @@ def ranges_snapshot(entries: Iterable[tuple[int, int, int]]) -> E820Snapshot:
     (Range(start=0, size=4096, kind='reserved'),)
     """
     return E820Snapshot(tuple(Range(addr, size, e820_type_text(type)) for addr, size, type in entries))
+
+
+@invented(_WHY, traced=False)
+def memblock_snapshot(memblock: Memblock) -> MemblockSnapshot:
+    """The snapshot of memblock's two lists."""
+
+    def ranges(regions: MemblockType) -> tuple[Range, ...]:
+        return tuple(Range(base, size, f"{regions.name}, node {nid}") for base, size, nid, _ in regions.regions())
+
+    reserved = tuple(Range(base, size, "reserved") for base, size, _, _ in memblock.reserved.regions())
+    return MemblockSnapshot(ranges(memblock.memory), reserved)
+
+
+@invented(_WHY, traced=False)
+def node_snapshot(pgdat: PglistData) -> NodeSnapshot:
+    """The snapshot of a node and its zones that have memory."""
+    zonelist = pgdat.node_zonelists[0]
+    names = [zone.name for zone in pgdat.node_zones]
+    return NodeSnapshot(
+        pgdat.node_id,
+        pgdat.node_start_pfn,
+        pgdat.node_spanned_pages,
+        pgdat.node_present_pages,
+        tuple(zone_snapshot(zone) for zone in pgdat.node_zones if zone.present_pages),
+        tuple(f"{zonelist.nid[at]}:{names[zonelist.zone_idx[at]]}" for at in range(zonelist.count)),
+    )
+
+
+@invented(_WHY, traced=False)
+def machine_snapshot(kernel: Kernel) -> MachineSnapshot:
+    """The snapshot of a whole machine, however far it has booted."""
+    mm = kernel.mm
+    return MachineSnapshot(
+        ranges_snapshot(kernel.boot.e820_table.entries()),
+        memblock_snapshot(kernel.boot.memblock),
+        tuple(node_snapshot(pgdat) for pgdat in mm.node_data if mm.numa.node_online[pgdat.node_id]),
+    )
 
 
 @invented(_WHY, traced=False)
@@ -215,14 +255,20 @@ def zone_snapshot(zone: Zone) -> ZoneSnapshot:
 
 
 @invented(_WHY, traced=False)
-def frame_map(zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> FrameMap:
+def frame_map(
+    zone: Zone, start_pfn: int | None = None, frames: int | None = None, memblock: Memblock | None = None
+) -> FrameMap:
     """What the zone's page frames are used for, of all its span or of a window of it.
+
+    With `memblock` holes are told page by page, and what boot kept for itself is told from what was allocated later.
 
     Works block by block, not frame by frame: a zone of 65,536 frames takes milliseconds.
     """
     start = zone.zone_start_pfn if start_pfn is None else start_pfn
     end = zone_end_pfn(zone) if frames is None else start + frames
     cells = _mapped(zone, start, end)
+    if memblock is not None:
+        _paint_boot(cells, start, memblock)
     for pfn, order in _heads(zone.page.owned, start, end):
         _paint(cells, start, pfn, order, IN_USE | order)
     for pfn, order in _heads(zone.page.buddy, start, end):
@@ -246,6 +292,20 @@ def _paint(cells: bytearray, start: int, pfn: int, order: int, cell: int) -> Non
     cells[first:last] = bytes((cell,)) * (last - first)
     if pfn >= start:
         cells[first] |= HEAD
+
+
+def _paint_boot(cells: bytearray, start: int, memblock: Memblock) -> None:
+    kept = bytearray(cells)
+    cells[:] = bytes((HOLE,)) * len(cells)
+    for base, size, _nid, _flags in memblock.memory.regions():
+        first, last = pfn_up(base) - start, pfn_down(base + size) - start
+        first, last = max(0, first), min(len(cells), last)
+        if first < last:
+            cells[first:last] = kept[first:last]
+    for base, size, _nid, _flags in memblock.reserved.regions():
+        first, last = max(0, pfn_down(base) - start), min(len(cells), pfn_up(base + size) - start)
+        if first < last:
+            cells[first:last] = cells[first:last].replace(bytes((IN_USE,)), bytes((RESERVED,)))
 
 
 def _mapped(zone: Zone, start: int, end: int) -> bytearray:

@@ -20,7 +20,8 @@ SIDE = 512  # pixels
 _SMALLEST_LABEL = 13
 _MOST_BOXES = 900  # more are drawn as pixels: nobody could tell them apart, and the file stays small
 _LARGE = 1500  # square pixels: a box that is worth a label among pixels
-_PALETTE = (*ORDERS, IN_USE_COLOUR, "#c3c9d2", PAPER)
+_RESERVED_COLOUR = "#b3bac4"
+_PALETTE = (*ORDERS, IN_USE_COLOUR, _RESERVED_COLOUR, PAPER)
 _PIXEL = bytes(
     len(ORDERS) if cell & IN_USE else len(ORDERS) + 1 if cell & RESERVED else len(ORDERS) + 2 if cell & HOLE
     else min(cell & ORDER_MASK, MAX_ORDER - 1) for cell in range(256)
@@ -95,14 +96,20 @@ def frame_map_svg(
     for row in range(0, rows, max(1, rows // 8)):
         pfn = frames.start_pfn + row * columns
         drawing.text(left - 8, top + row * cell_px + 11, f"{pfn}", size=10.5, anchor="end", mono=True, fill=SOFT_INK)
-    legend(drawing, left, top + height + 14, free_by_order(frames))
+    legend(drawing, left, top + height + 14, free_by_order(frames), any(c & RESERVED for c in set(frames.cells)))
     return drawing
 
 
 def _box(drawing: Svg, x: float, y: float, width: float, height: float, cell: int, pfn: int) -> None:
     if cell & (HOLE | RESERVED):
         drawing.rect(
-            x, y, width, height, fill=PAPER if cell & HOLE else "#c3c9d2", stroke="#d0d7de", dash=bool(cell & HOLE)
+            x,
+            y,
+            width,
+            height,
+            fill=PAPER if cell & HOLE else _RESERVED_COLOUR,
+            stroke="#d0d7de",
+            dash=bool(cell & HOLE),
         )
         return
     order = cell & ORDER_MASK
@@ -124,11 +131,14 @@ def outline(
         drawing.rect(x, y, across * cell_px, down * cell_px, stroke="#000000", line=3)
 
 
-def legend(drawing: Svg, x: float, y: float, nr_free: tuple[int, ...]) -> None:
+def legend(drawing: Svg, x: float, y: float, nr_free: tuple[int, ...], reserved: bool = False) -> None:
     """The ramp with the number of free blocks of each order."""
     drawing.text(x, y + 10, "free blocks by order", size=11, bold=True, fill=SOFT_INK)
     drawing.rect(x + 150, y, 14, 14, fill=HATCHED, stroke=LINE)
     drawing.text(x + 170, y + 11, "in use", size=11, fill=SOFT_INK)
+    if reserved:
+        drawing.rect(x + 220, y, 14, 14, fill=_RESERVED_COLOUR, stroke=LINE)
+        drawing.text(x + 240, y + 11, "kept by boot", size=11, fill=SOFT_INK)
     for order, count in enumerate(nr_free):
         drawing.rect(x, y + 20, 18, 16, fill=ORDERS[order], stroke=INK, line=0.6)
         drawing.text(x + 9, y + 32, f"{order}", size=10.5, fill=ORDER_INK[order], anchor="middle", mono=True)

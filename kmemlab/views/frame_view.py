@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kmemlab.boot.memblock import Memblock
 from kmemlab.machine.snapshot import FrameMap, frame_map
 from kmemlab.mm.zone import Zone
 from kmemlab.types.errors import KmemlabError
@@ -33,11 +34,15 @@ class FrameView:
         self._widget: Any = None
 
     @classmethod
-    def of(cls, zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> FrameView:
-        """The map of a zone as it is now, or of a window of it."""
+    def of(
+        cls, zone: Zone, start_pfn: int | None = None, frames: int | None = None, memblock: Memblock | None = None
+    ) -> FrameView:
+        """The map of a zone as it is now, or of a window of it; with `memblock` it shows what boot kept for itself."""
         start = zone.zone_start_pfn if start_pfn is None else start_pfn
         count = min(MOST, zone.spanned_pages) if frames is None else frames
-        return cls(frame_map(zone, start, count), f"Zone {zone.name}, page frames {start} to {start + count - 1}")
+        return cls(
+            frame_map(zone, start, count, memblock), f"Zone {zone.name}, page frames {start} to {start + count - 1}"
+        )
 
     def text(self) -> str:
         """The map as text, a line a run."""

@@ -177,7 +177,11 @@ def alt_of(result: tuple[Range, ...], raw: tuple[Range, ...] = ()) -> str:
     usable = sum(item.size for item in shown if item.kind == "usable")
     end = max(item.end for item in shown)
     holes = sum(item.kind == HOLE_KIND for item in with_holes(shown)) if result else 0
-    said = f"{len(raw)} entries of the firmware became {len(result)}" if raw and result else f"{len(shown)} entries"
+    said = (
+        f"{len(raw)} entries of the firmware, {len(result)} in the sanitised table"
+        if raw and result
+        else f"{len(shown)} entries"
+    )
     gaps = f", {holes} {'hole' if holes == 1 else 'holes'} between them" if result else ""
     return f"{said}{gaps}; {size_text(usable)} usable, the highest address is {max(end - 1, 0):#x}."
 

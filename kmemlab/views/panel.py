@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from kmemlab.boot.e820 import E820Table
+from kmemlab.boot.memblock import Memblock
 from kmemlab.machine.snapshot import E820Snapshot, FrameMap, frame_map, ranges_snapshot, zone_snapshot
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone
@@ -75,8 +76,12 @@ class ZonePanel:
     stage = "buddy"
     proc_name = "/proc/buddyinfo"
 
-    def __init__(self, zone: Zone, start_pfn: int | None = None, frames: int | None = None) -> None:
+    def __init__(
+        self, zone: Zone, start_pfn: int | None = None, frames: int | None = None, memblock: Memblock | None = None
+    ) -> None:
+        """With `memblock` the picture tells what boot kept for itself from what was allocated later."""
         self.zone = zone
+        self.memblock = memblock
         self.start_pfn = zone.zone_start_pfn & -MAX_ORDER_NR_PAGES if start_pfn is None else start_pfn
         self.frames = frames or MAX_ORDER_NR_PAGES
         self._free_choice = start_pfn is None
@@ -96,7 +101,7 @@ class ZonePanel:
 
     def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
         """Read the zone."""
-        frames = frame_map(self.zone, self.start_pfn, self.frames)
+        frames = frame_map(self.zone, self.start_pfn, self.frames, self.memblock)
         zone = zone_snapshot(self.zone)
         facts = [("free pages", str(zone.free))]
         lists: dict[tuple[int, str], tuple[int, ...]] = {

@@ -95,7 +95,7 @@ EFFECTS: dict[str, Tell] = {
 def _watermark(t: Told) -> str:
     may = "may give" if t.call.value else "may not give"
     zone, order, mark = t.args["zone"], t.args["order"], t.args["mark"]
-    return f"{t.by} asks whether zone {zone.name} stays above its mark of {mark} pages: it {may} a block of order {order}."
+    return f"{t.by} asks if zone {zone.name} stays above its mark of {mark} pages: it {may} a block of order {order}."
 
 
 VERDICTS: dict[str, Tell] = {"zone_watermark_fast": _watermark}
@@ -242,9 +242,8 @@ def gfp_text(gfp: int) -> str:
 
 def command_text(command: Command) -> str:
     """A command as one would write it."""
-    if command.name == "alloc_pages" and command.args and isinstance(command.args[0], int):
-        return f"alloc_pages({', '.join([gfp_text(command.args[0]), *map(str, command.args[1:2])])})"
-    return f"{command.name}({', '.join(str(arg) for arg in command.args if arg is not None)})"
+    gfp = next((arg for name, arg in zip(command.names, command.args, strict=False) if name == "gfp"), None)
+    return str(command).replace(f"gfp={gfp:#x}", gfp_text(gfp)) if isinstance(gfp, int) else str(command)
 
 
 def call_line(call: Call, caller: Call | None, depth: int) -> str:

@@ -241,7 +241,8 @@ def _changes(before: Sight | None, after: Sight, focus: Block | None) -> tuple[s
     if focus and isinstance(before.picture, FrameMap) and isinstance(after.picture, FrameMap):
         at = focus[0] - after.picture.start_pfn
         if 0 <= at < len(after.picture.cells) and before.picture.cells[at] != after.picture.cells[at]:
-            found.append((f"pfn {focus[0]}", cell_text(before.picture.cells[at]), cell_text(after.picture.cells[at])))
+            cells = before.picture.cells[at], after.picture.cells[at]
+            found.append((f"page {focus[0]}", cell_text(cells[0]), cell_text(cells[1])))
     width = max((len(name) for name, _, _ in found), default=0)
     lines = []
     for name, was, now in found:

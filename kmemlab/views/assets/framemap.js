@@ -74,7 +74,7 @@ function mountFrameMap(model, el) {
     if (column >= 0 && column < columns && row >= 0 && row < rows) go(row * columns + column);
   });
   root.append(element("h4", {}, data.title), holder, told,
-    element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), `   (${cell < 4 ? "grey" : "hatched"}: in use; arrow keys move, with shift by block)`),
+    element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), `   (${keyOf(cells, cell < 4)}; arrow keys move, with shift by block)`),
     legendOf(data.orders, countHeads(cells, data.orders)));
   el.append(root);
   model.on("change:cursor", mark);

@@ -50,7 +50,7 @@ class Frames {
 function cellText(cell) {
   if (cell & HOLE) return "hole";
   if (cell & RESERVED) return "reserved";
-  if (cell & IN_USE) return "in use";
+  if (cell & IN_USE) return cell & (HEAD | ORDER_MASK) ? `in use, order ${cell & ORDER_MASK}` : "in use";
   return `free, order ${cell & ORDER_MASK}`;
 }
 
@@ -194,6 +194,12 @@ function legendOf(orders, counts) {
   const chips = orders.map((colour, order) => element("span", { class: "kml-chip" },
     element("i", { style: `background:${colour};color:${order < 6 ? "#111827" : "#fff"}` }, String(order)), String(counts[order])));
   return element("div", { class: "kml-legend" }, ...chips);
+}
+
+// The hatching and greys of a map in words.
+function keyOf(cells, fine) {
+  const used = fine ? "grey: in use" : "hatched: in use";
+  return cells.some((cell) => cell & RESERVED && !(cell & HOLE)) ? `${used}; darker grey: kept by boot` : used;
 }
 
 // How many free blocks of each order begin in the window.

@@ -19,6 +19,9 @@ function mountPlayer(model, el) {
   const source = section("player-source", "kernel function");
   const tree = section("player-calls", "call tree");
   const proc = section("player-proc", data.procName);
+  // Linux prints some wide tables: they get the whole width, below.
+  const wide = Math.max(...steps.map((s) => Math.max(...text(s.proc).split("\n").map((line) => line.length)))) > 88;
+  if (wide) proc.box.parentElement.classList.add("kml-wide");
   const changed = section("player-changed", "what changed");
 
   // -- the picture
@@ -27,13 +30,14 @@ function mountPlayer(model, el) {
   if (picture.kind === "frames") {
     const frames = new Frames(picture);
     const canvas = element("canvas", { "data-testid": "player-canvas", "aria-hidden": "true" });
-    const legend = element("div", {});
-    figure.append(canvas, element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), "   (hatched: in use)"), legend);
+    const legend = element("div", {}), key = element("span", {});
+    figure.append(canvas, element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), key), legend);
     paint = (step) => {
       const focus = steps[step].focus;
       const box = focus ? { at: focus[0] - picture.start, size: 2 ** focus[1] } : null;
       const cells = frames.go(step);
       drawFrames(canvas, cells, picture.columns, 512, data.orders, box);
+      key.textContent = `   (${keyOf(cells, picture.columns > 128)})`;
       legend.replaceChildren(legendOf(data.orders, steps[step].counts || countHeads(cells, data.orders)));
     };
   } else {
@@ -71,11 +75,9 @@ function mountPlayer(model, el) {
     }
     const calls = step.stack.map(text);
     lines(tree.box, calls, calls.length - 1);
-    proc.box.parentElement.hidden = !text(step.proc);
+    proc.box.parentElement.hidden = !text(step.proc) || !plain.hidden;
     lines(proc.box, text(step.proc).split("\n"), -1);
-    // Linux prints wide tables: better small than cut.
-    const widest = Math.max(...text(step.proc).split("\n").map((line) => line.length));
-    proc.box.style.fontSize = `${Math.max(9.5, Math.min(12, (words.clientWidth - 20) / widest / 0.605))}px`;
+    fit();
     lines(changed.box, step.changed.length ? step.changed.map(text) : ["nothing"], -1);
     plain.textContent = textOf(at);
     slider.value = at;
@@ -91,6 +93,15 @@ function mountPlayer(model, el) {
     if (text(step.proc)) parts.push("", data.procName, ...text(step.proc).split("\n").map((line) => `  ${line}`));
     parts.push("", "what changed", ...(step.changed.length ? step.changed.map((i) => `  ${text(i)}`) : ["  nothing"]));
     return parts.join("\n");
+  };
+
+  // A box's text is set a little smaller before it is cut; what is still too wide scrolls.
+  const boxes = [[source.box, 11], [tree.box, 10.5], [proc.box, 9.5], [changed.box, 10.5]];
+  const fit = () => {
+    for (const [box, least] of boxes) {
+      const widest = Math.max(1, ...[...box.children].map((line) => line.textContent.length));
+      box.style.fontSize = `${Math.max(least, Math.min(12, (box.clientWidth - 22) / widest / 0.605))}px`;
+    }
   };
 
   // -- moving
@@ -123,6 +134,7 @@ function mountPlayer(model, el) {
   const showText = () => {
     plain.hidden = !plain.hidden;
     figure.hidden = words.hidden = !plain.hidden;
+    proc.box.parentElement.hidden = !plain.hidden || !text(steps[model.get("cursor")].proc);
     textButton.setAttribute("aria-pressed", String(!plain.hidden));
   };
   const save = (what) => {
@@ -161,7 +173,7 @@ function mountPlayer(model, el) {
   scale.innerHTML = ticks;
   const bar = element("div", { class: "kml-bar" }, ...Object.values(buttons), play,
     element("div", { class: "kml-timeline" }, scale, slider), count, textButton, element("span", { class: "kml-save" }, saveButton, menu));
-  root.append(stages, said, element("div", { class: "kml-body" }, figure, words, plain), bar);
+  root.append(stages, said, element("div", { class: "kml-body" }, figure, words, ...(wide ? [proc.box.parentElement] : []), plain), bar);
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const onButton = event.target.tagName === "BUTTON";
@@ -180,6 +192,8 @@ function mountPlayer(model, el) {
   el.append(root);
   model.on("change:cursor", show);
   const off = whenThemeChanges(show);
+  const resized = new ResizeObserver(fit);
+  resized.observe(root);
   show();
-  return () => { stop(); off(); model.off("change:cursor", show); };
+  return () => { stop(); off(); resized.disconnect(); model.off("change:cursor", show); };
 }
