@@ -1,0 +1,127 @@
+"""RAM: what stands in page frames. Only frames that were written take memory.
+
+pfn      0   1   2   3   4  …          place   0        1        2      …
+place    0   2   0   0   1             words  [512 ⋅ 8 bytes] [frame 4] [frame 1]
+frame                                         -        4        1
+
+A frame without a place holds zeros. Most frames of a simulated machine never get one: the model keeps who owns a
+frame, and contents only where the hardware itself reads them, as it does with page tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from kmemlab.sim.column import Column, column, copy_column, index_typecode
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.struct import Cell, Struct
+from kmemlab.types.errors import TooLarge
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+
+WORDS = PAGE_SIZE // 8  # words of 8 bytes in a frame
+
+
+@invented("RAM is hardware")
+class Ram(Struct):
+    """The contents of the page frames 0 … `max_pfn` - 1; all zeros at power-on.
+
+    >>> ram = Ram(1 << 20)
+    >>> ram.write(0x1008, 0x123456789ABCDEF0)
+    >>> hex(ram.read(0x1008)), hex(ram.read(0x100C, 4)), ram.read(0x5000)
+    ('0x123456789abcdef0', '0x12345678', 0)
+    """
+
+    nr_places = Cell()  # how many frames have a place
+
+    words: Column
+    place: Column
+    frame: Column
+
+    def __init__(self, max_pfn: int, nr_places: int = 0) -> None:
+        """`nr_places` is how many frames can have contents; page tables of all memory need less than 1 of 256."""
+        # All three take memory only where they are touched.
+        nr_places = nr_places or max_pfn // 64 + 1024
+        self.max_pfn = max_pfn
+        self.words = column("Q", (1 + nr_places) * WORDS)
+        self.place = column(index_typecode(nr_places), max_pfn)
+        self.frame = column("q", 1 + nr_places)  # place 0 stays empty: a 0 in `place` means "none"
+
+    def read(self, addr: int, size: int = 8) -> int:
+        """The number of `size` (4 or 8) bytes at a physical address that is a multiple of `size`.
+
+        Where there is no RAM, all bits are 1: nobody answers on the bus.
+        """
+        pfn = addr >> PAGE_SHIFT
+        if pfn >= self.max_pfn:
+            return (1 << 8 * size) - 1
+        place = self.place[pfn]
+        word = self.words[place * WORDS + (addr >> 3 & WORDS - 1)] if place else 0
+        return word if size == 8 else word >> 8 * (addr & 4) & 0xFFFFFFFF
+
+    def write(self, addr: int, value: int, size: int = 8) -> None:
+        """Write a number of `size` (4 or 8) bytes; where there is no RAM, it is lost.
+
+        Raises `TooLarge` when no more frames can have contents.
+        """
+        pfn = addr >> PAGE_SHIFT
+        if pfn >= self.max_pfn:
+            return
+        at = self.place_of(pfn) * WORDS + (addr >> 3 & WORDS - 1)
+        if size == 4:
+            shift = 8 * (addr & 4)
+            value = self.words[at] & ~(0xFFFFFFFF << shift) | value << shift
+        self.words[at] = value
+
+    def place_of(self, pfn: int) -> int:
+        """The place of a frame, which gets one if it has none."""
+        place = self.place[pfn]
+        if not place:
+            place = self.nr_places + 1
+            if place >= len(self.frame):
+                raise TooLarge(
+                    f"more than {len(self.frame) - 1} page frames of this machine have contents",
+                    where=f"writing into page frame {pfn:#x}",
+                    remedy="map less memory with small pages, or boot a machine with more memory",
+                )
+            self.nr_places = place
+            self.place[pfn] = place
+            self.frame[place] = pfn
+        return place
+
+    def clear_page(self, pfn: int) -> None:
+        """Fill a frame with zeros."""
+        place = self.place[pfn]
+        if place:
+            for at in range(place * WORDS, (place + 1) * WORDS):
+                if self.words[at]:
+                    self.words[at] = 0
+
+    def frames(self) -> tuple[int, ...]:
+        """The frames that were ever written, in the order in which they were written first."""
+        return tuple(self.frame[place] for place in range(1, self.nr_places + 1))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy costs what was written; the columns are far larger. (Fields are set past __setattr__: a recorder that
+        # watches for new columns is none of the twin's business.)
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        used = self.nr_places + 1
+        twin.__dict__.update(
+            max_pfn=self.max_pfn,
+            cells=copy_column(plain_column(self.cells)),
+            words=column("Q", len(self.words)),
+            place=column(plain_column(self.place).format, self.max_pfn),  # type: ignore[arg-type]
+            frame=column("q", len(self.frame)),
+        )
+        twin.words[: used * WORDS] = plain_column(self.words)[: used * WORDS]
+        twin.frame[:used] = plain_column(self.frame)[:used]
+        for place in range(1, used):
+            twin.place[twin.frame[place]] = place
+        return twin
+
+
+@invented("a recorded column is wrapped", traced=False)
+def plain_column(cells: Column | RecordingColumn) -> Column:
+    """The memory behind a column, recorded or not."""
+    return cells.plain if isinstance(cells, RecordingColumn) else cells
