@@ -72,9 +72,17 @@ def alt_of(frames: FrameMap) -> str:
 
 
 def frame_map_svg(
-    frames: FrameMap, *, title: str = "Page frames", columns: int | None = None, current: tuple[int, int] | None = None
+    frames: FrameMap,
+    *,
+    title: str = "Page frames",
+    columns: int | None = None,
+    current: tuple[int, int] | None = None,
+    zone_free: tuple[int, ...] | None = None,
 ) -> Svg:
-    """Draw the map; `current` is the block (first page frame, order) that the story is about."""
+    """Draw the map; `current` is the block (first page frame, order) that the story is about.
+
+    The legend counts the free blocks of the map, or those of the whole zone where `zone_free` says them.
+    """
     columns = columns or columns_for(len(frames.cells))
     cell_px = max(1.0, SIDE / columns)
     rows = -(-len(frames.cells) // columns)
@@ -96,7 +104,11 @@ def frame_map_svg(
     for row in range(0, rows, max(1, rows // 8)):
         pfn = frames.start_pfn + row * columns
         drawing.text(left - 8, top + row * cell_px + 11, f"{pfn}", size=10.5, anchor="end", mono=True, fill=SOFT_INK)
-    legend(drawing, left, top + height + 14, free_by_order(frames), any(c & RESERVED for c in set(frames.cells)))
+    named = "free blocks by order" if zone_free is None else "free blocks of the zone by order"
+    drawing.text(left, top + height + 24, named, size=11, bold=True, fill=SOFT_INK)
+    legend(
+        drawing, left, top + height + 14, zone_free or free_by_order(frames), any(c & RESERVED for c in frames.cells)
+    )
     return drawing
 
 
@@ -132,13 +144,12 @@ def outline(
 
 
 def legend(drawing: Svg, x: float, y: float, nr_free: tuple[int, ...], reserved: bool = False) -> None:
-    """The ramp with the number of free blocks of each order."""
-    drawing.text(x, y + 10, "free blocks by order", size=11, bold=True, fill=SOFT_INK)
-    drawing.rect(x + 150, y, 14, 14, fill=HATCHED, stroke=LINE)
-    drawing.text(x + 170, y + 11, "in use", size=11, fill=SOFT_INK)
+    """The ramp with the number of free blocks of each order, and what the greys mean."""
+    drawing.rect(x + 210, y, 14, 14, fill=HATCHED, stroke=LINE)
+    drawing.text(x + 230, y + 11, "in use", size=11, fill=SOFT_INK)
     if reserved:
-        drawing.rect(x + 220, y, 14, 14, fill=_RESERVED_COLOUR, stroke=LINE)
-        drawing.text(x + 240, y + 11, "kept by boot", size=11, fill=SOFT_INK)
+        drawing.rect(x + 290, y, 14, 14, fill=_RESERVED_COLOUR, stroke=LINE)
+        drawing.text(x + 310, y + 11, "kept by boot", size=11, fill=SOFT_INK)
     for order, count in enumerate(nr_free):
         drawing.rect(x, y + 20, 18, 16, fill=ORDERS[order], stroke=INK, line=0.6)
         drawing.text(x + 9, y + 32, f"{order}", size=10.5, fill=ORDER_INK[order], anchor="middle", mono=True)

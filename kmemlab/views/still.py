@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 
-from kmemlab.machine.snapshot import FrameMap
 from kmemlab.views.colours import ACCENT, INK, NOW, NOW_BAR, PANEL, SOFT_INK
 from kmemlab.views.frame_map import frame_map_svg
 from kmemlab.views.panel import STAGES
@@ -25,9 +24,8 @@ def still(step: Step, at: int, count: int, stage: str, proc_name: str) -> Svg:
     for row, line in enumerate(lines):
         drawing.text(18, 62 + 20 * row, line, size=14.5, bold=False)
     top = 62 + 20 * len(lines)
-    picture = step.sight.picture
-    shown = frame_map_svg(picture, title="", current=step.focus) if isinstance(picture, FrameMap) else picture
-    drawing.place(shown, 0, top - 20)
+    shown = _picture(step)
+    drawing.place(shown, 0, top - 12)
     y = top + 6.0
     if step.source:
         y = _section(drawing, y, f"kernel function  ·  {step.source.title}", *_excerpt(step))
@@ -35,8 +33,16 @@ def still(step: Step, at: int, count: int, stage: str, proc_name: str) -> Svg:
     if step.sight.proc:
         y = _section(drawing, y, proc_name, step.sight.proc.split("\n"), -1)
     y = _section(drawing, y, "what changed", list(step.changed) or ["nothing"], -1)
-    drawing.height = max(y, top - 20 + shown.height) + 6
+    drawing.height = max(y, top - 12 + shown.height) + 6
     return drawing
+
+
+def _picture(step: Step) -> Svg:
+    picture = step.sight.picture
+    if isinstance(picture, Svg):
+        return picture
+    title = f"page frames {picture.start_pfn} to {picture.start_pfn + len(picture.cells) - 1}"
+    return frame_map_svg(picture, title=title, current=step.focus, zone_free=step.sight.counts)
 
 
 def _stages(drawing: Svg, here: str) -> None:
@@ -66,7 +72,7 @@ def _section(drawing: Svg, y: float, head: str, lines: list[str], now: int) -> f
     shown = lines if len(lines) <= 24 else [*lines[:23], f"and {len(lines) - 23} more lines"]
     width = WIDTH - _RIGHT - 16
     # Wide tables are set smaller rather than cut.
-    size = max(7.5, min(11.5, (width - 24) / max(map(len, shown)) / 0.605))
+    size = max(7.5, min(11.5, (width - 30) / max(map(len, shown)) / 0.61))
     drawing.rect(_RIGHT, y, width, len(shown) * _LINE + 12, fill=PANEL)
     for row, line in enumerate(shown):
         base = y + 6 + row * _LINE

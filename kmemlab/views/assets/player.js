@@ -31,7 +31,10 @@ function mountPlayer(model, el) {
     const frames = new Frames(picture);
     const canvas = element("canvas", { "data-testid": "player-canvas", "aria-hidden": "true" });
     const legend = element("div", {}), key = element("span", {});
-    figure.append(canvas, element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), key), legend);
+    const window = `page frames ${picture.start} to ${picture.start + picture.count - 1}, ${picture.columns} in a row`;
+    const free = steps[0].counts ? "free blocks of the zone by order" : "free blocks by order";
+    figure.append(element("h4", { class: "kml-window" }, window), canvas,
+      element("div", { class: "kml-caption" }, element("b", {}, free), key), legend);
     paint = (step) => {
       const focus = steps[step].focus;
       const box = focus ? { at: focus[0] - picture.start, size: 2 ** focus[1] } : null;
@@ -139,6 +142,7 @@ function mountPlayer(model, el) {
   };
   const save = (what) => {
     menu.hidden = true;
+    root.focus();
     const name = `step-${model.get("cursor") + 1}`, canvas = figure.querySelector("canvas");
     if (what === "text") saveAs(`${name}.txt`, new Blob([textOf(model.get("cursor")) + "\n"], { type: "text/plain" }));
     else if (canvas) canvas.toBlob((blob) => saveAs(`${name}.png`, blob));
