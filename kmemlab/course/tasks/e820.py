@@ -163,7 +163,7 @@ def judge_update(answer: Answer, case: Case) -> Verdict | None:
         if returned != -1 or got != entries:
             return Verdict(
                 "a table of fewer than two entries, or with one that wraps around, gives -1 and stays as it was",
-                f"it returned {returned}, and the table is {table_text(got)}",
+                f"it returned {returned}; the table afterwards: {table_text(got)}",
             )
         return None
     law = "each byte has the highest type of the entries that cover it"
