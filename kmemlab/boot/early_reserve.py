@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_phys_alloc_range, memblock_phys_free, memblock_reserve
-from kmemlab.sim.kernel import invented, kernel
+from kmemlab.boot.page_tables import pfn_range_is_mapped
+from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import KIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
 
 BIOS_START_MIN, BIOS_START_MAX = 0x20000, 0x9F000
-PMD_SIZE = 2 * MIB
-ISA_END_ADDRESS = 0x100000
 
 
 @kernel("arch/x86/kernel/setup.c", "early_reserve_memory", left_out="setup_data nodes, iBFT, graphics quirks")
@@ -74,24 +73,6 @@ def reserve_real_mode(boot: Boot) -> None:
     memblock_reserve(boot.memblock, 0, MIB, caller="setup_arch")
 
 
-@kernel(
-    "arch/x86/mm/init.c",
-    "init_mem_mapping",
-    left_out="the direct map itself and its page-table pages: only the search for the first 2 MiB to map is done",
-)
-def init_mem_mapping(boot: Boot) -> None:
-    """Let the direct map reach all of RAM, so that memblock may give out all of it."""
-    end = boot.max_pfn << PAGE_SHIFT
-    # C maps from the top down, beginning with a piece that is free for sure: tables for the rest come from there.
-    start = memblock_phys_alloc_range(
-        boot.memblock, PMD_SIZE, PMD_SIZE, ISA_END_ADDRESS, end, caller="init_mem_mapping"
-    )
-    if start:
-        memblock_phys_free(boot.memblock, start, PMD_SIZE, caller="init_mem_mapping")
-    boot.max_pfn_mapped = boot.max_pfn
-    boot.max_low_pfn_mapped = boot.max_low_pfn
-
-
 @kernel("arch/x86/kernel/setup.c", "reserve_initrd")
 def reserve_initrd(boot: Boot) -> None:
     """Use the initrd where it is, or move it to where the direct map reaches."""
@@ -99,18 +80,11 @@ def reserve_initrd(boot: Boot) -> None:
         return
     start, end = boot.spec.initrd[0], round_up(boot.spec.initrd[1] + 1, PAGE_SIZE)
     boot.printk.info(f"RAMDISK: [mem {start:#010x}-{end - 1:#010x}]")
-    if initrd_is_mapped(boot, start, end):
+    if pfn_range_is_mapped(boot.direct_map, start >> PAGE_SHIFT, end >> PAGE_SHIFT):
         boot.initrd_start, boot.initrd_end = start, end
         return
     relocate_initrd(boot, start, end)
     memblock_phys_free(boot.memblock, start, end - start, caller="setup_arch")
-
-
-@invented("C's pfn_range_is_mapped, by the ranges of RAM that the direct map was built from")
-def initrd_is_mapped(boot: Boot, start: int, end: int) -> bool:
-    """Whether [start, end) lies within RAM that the kernel knows of."""
-    memory = boot.memblock.memory
-    return any(memory.base[at] <= start and end <= memory.end(at) for at in range(memory.cnt))
 
 
 @kernel("arch/x86/kernel/setup.c", "relocate_initrd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kmemlab.boot.boot_params import BootParams
 from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.memblock import Memblock
+from kmemlab.boot.page_tables import DirectMap
 from kmemlab.boot.printk import Printk
 from kmemlab.boot.resource import ResourceTree
 from kmemlab.hardware.bios import Bios
@@ -34,11 +35,15 @@ class Boot(Struct):
     nr_e820_resources = Cell()
     mminit_loglevel = Cell()
     nr_nosave_regions = Cell()
+    nogbpages = Cell()  # the command line wants no pages of 1 GiB in the direct map
     nosave_end_pfn = Cell()  # where the last registered nosave region ended
     pci_mem_start = U64Cell()
 
-    def __init__(self, spec: MachineSpec, printk: Printk | None = None) -> None:
-        """Raises `BadSpec` for a machine that this version can't boot."""
+    def __init__(self, spec: MachineSpec, printk: Printk | None = None, max_pfn: int = 0) -> None:
+        """`max_pfn` is the end of the highest memory that the machine can ever have; 0 if the direct map isn't wanted.
+
+        Raises `BadSpec` for a machine that this version can't boot.
+        """
         self.spec = spec
         self.config = bootable_config(spec)
         self.page_table_levels = page_table_levels(spec, self.config)
@@ -49,6 +54,7 @@ class Boot(Struct):
         self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
         self.memblock = Memblock(self.printk, self.config)
+        self.direct_map = DirectMap(max_pfn)
         self.iomem_resource = ResourceTree(4 * self.config.e820_max_entries)
 
     @property

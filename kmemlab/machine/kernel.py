@@ -29,9 +29,9 @@ class Kernel(Struct):
 
     def __init__(self, spec: MachineSpec) -> None:
         """Raises `BadSpec` for a machine that this version can't boot."""
-        self.boot = Boot(spec)
         fake = numa_fake_option(spec.cmdline)
         max_pfn = highest_pfn(spec)
+        self.boot = Boot(spec, max_pfn=max_pfn)
         nr_nodes = count_possible_nodes(spec, max_pfn, fake)
         self.numa = NumaInfo(nr_nodes, spec.cpus.possible, fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)

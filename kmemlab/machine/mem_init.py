@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.boot.cmdline import cmdline_find_option
+from kmemlab.boot.direct_map import kaslr_memory_enabled
 from kmemlab.boot.memblock import (
     MEMBLOCK_HOTPLUG,
     for_each_free_mem_range,
@@ -136,7 +137,7 @@ def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
 def preallocate_vmalloc_pages(mm: Mm) -> None:
     """Take a page table for each top-level entry of the vmalloc area: then all processes share what is below them."""
     start, size, entry = VMALLOC_AREA[mm.boot.page_table_levels]
-    if cmdline_find_option(mm.boot.spec.cmdline, "nokaslr") is None:
+    if kaslr_memory_enabled(mm.boot):
         start += GIB  # KASLR moves it by some GiB, so that it touches one entry more
     for _ in range(start // entry, (start + size - 1) // entry + 1):
         if alloc_pages_inner(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0]) is None:

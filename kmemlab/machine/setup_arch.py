@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from kmemlab.boot.cmdline import next_arg, parameq, parse_early_param
 from kmemlab.boot.crash_reserve import reserve_crashkernel
+from kmemlab.boot.direct_map import init_mem_mapping
 from kmemlab.boot.e820 import e820__end_of_low_ram_pfn, e820__end_of_ram_pfn
 from kmemlab.boot.e820_resources import (
     e820__register_nosave_regions,
@@ -26,13 +27,13 @@ from kmemlab.boot.e820_setup import (
 from kmemlab.boot.early_reserve import (
     acpi_reserve_initial_tables,
     early_reserve_memory,
-    init_mem_mapping,
     reserve_brk,
     reserve_initrd,
     reserve_real_mode,
     smp_scan_config,
 )
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
 from kmemlab.boot.memblock import (
     for_each_free_mem_range,
     for_each_mem_pfn_range,
@@ -54,7 +55,7 @@ from kmemlab.types.units import MIB, PAGE_SHIFT, pfn_down, pfn_up
 HPET_RESOURCE_NAME_SIZE, IOAPIC_RESOURCE_NAME_SIZE = 9, 11
 
 
-@kernel("arch/x86/kernel/setup.c", "setup_arch", left_out="what has nothing to do with memory; MTRRs; the direct map")
+@kernel("arch/x86/kernel/setup.c", "setup_arch", left_out="what has nothing to do with memory; MTRRs")
 def setup_arch(kernel: Kernel, until: str | None = None) -> bool:
     """Find out what memory there is, and set up what the page allocator needs. True if stopped at `until`."""
     return run_column(kernel, SETUP_ARCH, until)
@@ -120,9 +121,8 @@ def limit_memblock_to_1m(boot: Boot) -> None:
 
 @invented("memblock_set_current_limit(get_max_mapped()), a line of setup_arch")
 def limit_memblock_to_mapped(boot: Boot) -> None:
-    """From now on memblock may give out all that is mapped; on x86-64 there is no other memory."""
+    """From now on memblock may give out all that is mapped."""
     memblock_set_current_limit(boot.memblock, boot.max_pfn_mapped << PAGE_SHIFT)
-    boot.max_low_pfn = boot.max_pfn
 
 
 @kernel("arch/x86/mm/init.c", "memblock_find_dma_reserve")
@@ -171,6 +171,7 @@ SETUP_ARCH = (
     Stage(set_max_pfn,                 "boot",   "where memory ends"),
     Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends"),
     Stage(smp_scan_config,             "boot",   "the multiprocessor tables are taken"),
+    Stage(early_alloc_pgt_buf,         "boot",   "its last pages will be the first page tables"),
     Stage(reserve_brk,                 "boot",   "so is what the kernel grew into so far"),
     Stage(limit_memblock_to_1m,        "boot",   "nothing else is mapped for sure"),
     Stage(e820__memblock_setup,        "boot",   "memblock learns what is memory: the first allocator works"),

@@ -11,6 +11,7 @@ from kmemlab.boot import e820_params  # its import registers mem= and memmap=
 from kmemlab.boot.cmdline import parse_early_param
 from kmemlab.boot.crash_reserve import reserve_crashkernel
 from kmemlab.boot.detect import detect_memory
+from kmemlab.boot.direct_map import init_mem_mapping
 from kmemlab.boot.e820 import e820__end_of_low_ram_pfn, e820__end_of_ram_pfn
 from kmemlab.boot.e820_resources import (
     e820__register_nosave_regions,
@@ -29,15 +30,16 @@ from kmemlab.boot.e820_setup import (
 from kmemlab.boot.early_reserve import (
     acpi_reserve_initial_tables,
     early_reserve_memory,
-    init_mem_mapping,
     reserve_brk,
     reserve_initrd,
     reserve_real_mode,
     smp_scan_config,
 )
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
 from kmemlab.boot.memblock import memblock_init, memblock_set_current_limit
 from kmemlab.hardware.spec import load_spec
+from kmemlab.machine.kernel import highest_pfn
 
 MACHINES = Path(__file__).parent.parent / "data" / "machines"
 NAMES = sorted(path.name for path in MACHINES.iterdir())
@@ -51,9 +53,9 @@ def expected(name: str) -> Any:
     return json.loads((MACHINES / name / "expected.json").read_text())
 
 
-def memory_map(source: Any) -> Boot:
+def memory_map(source: Any, max_pfn: int = 0) -> Boot:
     """A machine whose memory map is in order: up to `last_pfn`."""
-    boot = Boot(load_spec(source))
+    boot = Boot(load_spec(source), max_pfn=max_pfn)
     detect_memory(boot.bios, boot.boot_params)
     memblock_init(boot.memblock)
     early_reserve_memory(boot)
@@ -72,8 +74,9 @@ def memory_map(source: Any) -> Boot:
 
 def early_memory(source: Any) -> Boot:
     """A machine whose memblock knows all that is taken before nodes are set up."""
-    boot = memory_map(source)
+    boot = memory_map(source, highest_pfn(load_spec(source)))
     smp_scan_config(boot)
+    early_alloc_pgt_buf(boot)
     reserve_brk(boot)
     memblock_set_current_limit(boot.memblock, 1 << 20)
     e820__memblock_setup(boot)

@@ -1,0 +1,204 @@
+"""init_mem_mapping: how the direct map is built, piece by piece, when the memory for its own tables isn't mapped yet.
+
+1M                                                                  real_end   end
+├──────────────── 512 MiB at a time ───────────┬─ 512 MiB ─┬─ 2 MiB ─┼─ the rest ─┤
+                                                           first
+Tables for the first window come from the brk, those for each following one from the windows mapped before.
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.cmdline import cmdline_find_option, early_param
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.kernel_physical_mapping import alloc_low_page, kernel_physical_mapping_init
+from kmemlab.boot.memblock import (
+    for_each_mem_pfn_range,
+    memblock_is_region_memory,
+    memblock_phys_alloc_range,
+    memblock_phys_free,
+)
+from kmemlab.boot.page_tables import (
+    PG_LEVEL_1G,
+    PG_LEVEL_2M,
+    PMD_SHIFT,
+    PMD_SIZE,
+    PUD_SIZE,
+    add_pfn_range_mapped,
+)
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.units import GIB, PAGE_SHIFT, pfn_down, round_down, round_up
+
+ISA_END_ADDRESS = 0x100000
+BIT_2M, BIT_1G = 1 << PG_LEVEL_2M, 1 << PG_LEVEL_1G
+
+MapRange = tuple[int, int, int]
+"""A range [start, end) of bytes and the mask of page sizes that it may be mapped with."""
+
+
+@kernel("arch/x86/mm/init.c", "init_mem_mapping", left_out="memory mapped upwards from the kernel (movable_node)")
+def init_mem_mapping(boot: Boot) -> None:
+    """Let the direct map reach all of RAM, so that memblock may give out all of it."""
+    probe_page_size_mask(boot)
+    end = boot.max_pfn << PAGE_SHIFT
+    init_memory_mapping(boot, 0, ISA_END_ADDRESS)  # whole: the kernel looks for BIOS tables there
+    init_trampoline(boot)
+    memory_map_top_down(boot, ISA_END_ADDRESS, end)
+    boot.max_low_pfn = max(boot.max_low_pfn, boot.max_pfn)
+
+
+@kernel("arch/x86/mm/init.c", "probe_page_size_mask", left_out="debug_pagealloc; global pages, PCID")
+def probe_page_size_mask(boot: Boot) -> None:
+    """Find out which page sizes the CPU has: the larger the pages, the fewer entries of the TLB all of RAM takes."""
+    flags = boot.spec.cpus.flags
+    large = "pse" in flags
+    mask = BIT_2M if large else 0
+    wanted = not boot.nogbpages
+    boot.direct_map.direct_gbpages = int(large and wanted and "pdpe1gb" in flags)
+    if boot.direct_map.direct_gbpages:
+        boot.printk.info("Using GB pages for direct mapping")
+        mask |= BIT_1G
+    boot.direct_map.page_size_mask = mask
+
+
+@early_param("nogbpages")
+@kernel("arch/x86/mm/init.c", "parse_direct_gbpages_off")
+def parse_direct_gbpages_off(boot: Boot, value: str) -> None:
+    """nogbpages: no pages of 1 GiB in the direct map."""
+    boot.nogbpages = 1
+
+
+@early_param("gbpages")
+@kernel("arch/x86/mm/init.c", "parse_direct_gbpages_on")
+def parse_direct_gbpages_on(boot: Boot, value: str) -> None:
+    """gbpages: takes an earlier nogbpages back."""
+    boot.nogbpages = 0
+
+
+@kernel("arch/x86/include/asm/setup.h", "kaslr_memory_enabled", traced=False)
+def kaslr_memory_enabled(boot: Boot) -> bool:
+    """Whether the direct map, vmalloc's area and the memory map start at random addresses."""
+    return cmdline_find_option(boot.spec.cmdline, "nokaslr") is None
+
+
+@kernel("arch/x86/mm/init.c", "init_trampoline", left_out="entering the table")
+def init_trampoline(boot: Boot) -> None:
+    """With KASLR the first MiB needs tables of its own, for CPUs that wake in real mode."""
+    if kaslr_memory_enabled(boot):
+        for _ in range(boot.page_table_levels - 3):  # a PUD page, and with five levels a P4D page
+            alloc_low_page(boot)
+
+
+@kernel("arch/x86/mm/init.c", "memory_map_top_down")
+def memory_map_top_down(boot: Boot, map_start: int, map_end: int) -> None:
+    """Map RAM of [map_start, map_end) window by window, downwards; windows grow as memory for tables does."""
+    tables = boot.direct_map
+    real_end = find_real_end(boot, map_start, map_end)
+    step_size, mapped_ram_size = PMD_SIZE, 0
+    boot.max_pfn_mapped = 0
+    tables.min_pfn_mapped = real_end >> PAGE_SHIFT
+    last_start = real_end
+    while last_start > map_start:
+        start = max(round_down(last_start - 1, step_size), map_start) if last_start > step_size else map_start
+        mapped_ram_size += init_range_memory_mapping(boot, start, last_start)
+        last_start = start
+        tables.min_pfn_mapped = last_start >> PAGE_SHIFT
+        if mapped_ram_size >= step_size:
+            step_size <<= PMD_SHIFT - PAGE_SHIFT - 1  # get_new_step_size: one table page maps 512 times as much
+    if real_end < map_end:
+        init_range_memory_mapping(boot, real_end, map_end)
+
+
+@invented("the first part of memory_map_top_down")
+def find_real_end(boot: Boot, map_start: int, map_end: int) -> int:
+    """Where to begin: the end of the highest 2 MiB that are free for sure. They are taken and given back at once."""
+    memblock = boot.memblock
+    start = memblock_phys_alloc_range(memblock, PMD_SIZE, PMD_SIZE, map_start, map_end, caller="init_mem_mapping")
+    if not start:
+        boot.printk.info("Failed to release memory for alloc_low_pages()")
+        return max(map_start, round_down(map_end, PMD_SIZE))
+    memblock_phys_free(memblock, start, PMD_SIZE, caller="init_mem_mapping")
+    return start + PMD_SIZE
+
+
+@kernel("arch/x86/mm/init.c", "init_range_memory_mapping")
+def init_range_memory_mapping(boot: Boot, r_start: int, r_end: int) -> int:
+    """Map what is RAM of a window; holes stay unmapped. Gives the bytes mapped."""
+    tables = boot.direct_map
+    mapped_ram_size = 0
+    for start_pfn, end_pfn, _ in list(for_each_mem_pfn_range(boot.memblock)):
+        start = min(max(start_pfn << PAGE_SHIFT, r_start), r_end)
+        end = min(max(end_pfn << PAGE_SHIFT, r_start), r_end)
+        if start >= end:
+            continue
+        # What maps the buffer of tables can't lie in it: its pages aren't reachable yet.
+        unused, top = tables.pgt_buf_end << PAGE_SHIFT, tables.pgt_buf_top << PAGE_SHIFT
+        tables.can_use_brk_pgt = int(max(start, unused) >= min(end, top))
+        init_memory_mapping(boot, start, end)
+        mapped_ram_size += end - start
+        tables.can_use_brk_pgt = 1
+    return mapped_ram_size
+
+
+@kernel("arch/x86/mm/init.c", "init_memory_mapping")
+def init_memory_mapping(boot: Boot, start: int, end: int) -> None:
+    """Map [start, end), and remember that it is mapped."""
+    for piece, piece_end, mask in split_mem_range(boot, start, end):
+        kernel_physical_mapping_init(boot, piece, piece_end, mask)
+    add_pfn_range_mapped(boot.direct_map, start >> PAGE_SHIFT, end >> PAGE_SHIFT)
+    boot.max_pfn_mapped = max(boot.max_pfn_mapped, end >> PAGE_SHIFT)
+    low_end = min(end, 4 * GIB)
+    if start < 4 * GIB:
+        boot.max_low_pfn_mapped = max(boot.max_low_pfn_mapped, low_end >> PAGE_SHIFT)
+
+
+@kernel("arch/x86/mm/init.c", "split_mem_range")
+def split_mem_range(boot: Boot, start: int, end: int) -> list[MapRange]:
+    """Cut a range where page sizes change: 4K up to 2 MiB, 2M up to 1 GiB, 1G as far as it goes, 2M, and 4K.
+
+    4k 2M  2M │    1G    │    1G    │ 2M  2M 4k
+    """
+    mask = boot.direct_map.page_size_mask
+    limit_2m, limit_1g = round_down(end, PMD_SIZE), round_down(end, PUD_SIZE)
+    pieces: list[MapRange] = []
+    pos = round_down(start, 1 << PAGE_SHIFT)
+    for piece_start, piece_end, piece_mask in (
+        (pos, min(round_up(pos, PMD_SIZE), end), 0),
+        (round_up(pos, PMD_SIZE), min(round_up(round_up(pos, PMD_SIZE), PUD_SIZE), limit_2m), mask & BIT_2M),
+        (round_up(pos, PUD_SIZE), limit_1g, mask),
+    ):
+        if piece_start < piece_end:
+            pieces.append((piece_start, piece_end, piece_mask))
+            pos = piece_end
+    if (tail := round_up(pos, PMD_SIZE)) < limit_2m:
+        pieces.append((tail, limit_2m, mask & BIT_2M))
+        pos = limit_2m
+    if pos < end:
+        pieces.append((pos, end, 0))
+    return merge_equal(adjust_range_page_size_mask(boot, pieces))
+
+
+@kernel("arch/x86/mm/init.c", "adjust_range_page_size_mask")
+def adjust_range_page_size_mask(boot: Boot, pieces: list[MapRange]) -> list[MapRange]:
+    """Let a ragged piece have large pages after all if the whole of them is RAM, mapped in this window or not."""
+    adjusted = []
+    for start, end, mask in pieces:
+        for bit, size in ((BIT_2M, PMD_SIZE), (BIT_1G, PUD_SIZE)):
+            whole, whole_end = round_down(start, size), round_up(end, size)
+            if boot.direct_map.page_size_mask & bit and memblock_is_region_memory(
+                boot.memblock, whole, whole_end - whole
+            ):
+                mask |= bit
+        adjusted.append((start, end, mask))
+    return adjusted
+
+
+@invented("the last part of split_mem_range", traced=False)
+def merge_equal(pieces: list[MapRange]) -> list[MapRange]:
+    """Join neighbours that may have the same page sizes."""
+    merged: list[MapRange] = []
+    for start, end, mask in pieces:
+        if merged and merged[-1][1:] == (start, mask):
+            merged[-1] = (merged[-1][0], end, mask)
+        else:
+            merged.append((start, end, mask))
+    return merged

@@ -1,0 +1,148 @@
+"""kernel_physical_mapping_init: fill the page tables of the direct map, from the top level down.
+
+Each level does the same: for every entry in the range, make a page of it if it may be one, else see that a table is
+below it and go on there. A table is taken when its first entry is needed.
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.memblock import memblock_phys_alloc_range
+from kmemlab.boot.page_tables import (
+    ENTRY_NONE,
+    ENTRY_PAGE,
+    ENTRY_TABLE,
+    P4D_SHIFT,
+    PG_LEVEL_1G,
+    PG_LEVEL_2M,
+    PG_LEVEL_4K,
+    PGDIR_SHIFT_L5,
+    PMD_SHIFT,
+    PUD_SHIFT,
+    update_page_count,
+)
+from kmemlab.sim.column import Column
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errors import KernelPanic
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+
+INIT_PGT_BUF_PAGES = 16  # INIT_PGD_PAGE_COUNT 4 × 4, with 5-level tables and KASLR configured
+
+
+@kernel("arch/x86/mm/init.c", "early_alloc_pgt_buf")
+def early_alloc_pgt_buf(boot: Boot) -> None:
+    """Keep the last pages of the brk for the first page tables: when they are needed, no other memory is mapped."""
+    tables = boot.direct_map
+    tables.pgt_buf_top = (boot.spec.image.brk[1] + 1) >> PAGE_SHIFT
+    tables.pgt_buf_start = tables.pgt_buf_end = tables.pgt_buf_top - INIT_PGT_BUF_PAGES
+    tables.can_use_brk_pgt = 1
+
+
+@kernel("arch/x86/mm/init.c", "alloc_low_pages", left_out="more than one page at a time; after boot")
+def alloc_low_page(boot: Boot) -> int:
+    """A page for a page table, from the buffer or from memory that is mapped already; its page frame number."""
+    tables = boot.direct_map
+    buffered = tables.pgt_buf_end < tables.pgt_buf_top
+    if buffered and tables.can_use_brk_pgt:
+        return take_from_buffer(boot)
+    found = 0
+    if tables.min_pfn_mapped < boot.max_pfn_mapped:
+        start, end = tables.min_pfn_mapped << PAGE_SHIFT, boot.max_pfn_mapped << PAGE_SHIFT
+        found = memblock_phys_alloc_range(boot.memblock, PAGE_SIZE, PAGE_SIZE, start, end, caller="alloc_low_pages")
+    if not found:
+        raise KernelPanic(
+            "alloc_low_pages: can not alloc memory",
+            where="alloc_low_pages",
+            remedy="give the machine more memory",
+        )
+    return found >> PAGE_SHIFT
+
+
+@invented("a line of alloc_low_pages", traced=False)
+def take_from_buffer(boot: Boot) -> int:
+    """The next page of the buffer."""
+    boot.direct_map.pgt_buf_end += 1
+    return boot.direct_map.pgt_buf_end - 1
+
+
+@kernel("arch/x86/mm/init_64.c", "kernel_physical_mapping_init", left_out="what the entries hold: only which kind")
+def kernel_physical_mapping_init(boot: Boot, start: int, end: int, mask: int) -> None:
+    """Map [start, end) with pages of the sizes whose bits are set in `mask`, 4 KiB where none fits."""
+    if boot.page_table_levels == 4:
+        phys_p4d_init(boot, start, end, mask)  # the fifth level is folded: what C calls P4D is the top
+        return
+    for paddr, paddr_end in entries_of(start, end, PGDIR_SHIFT_L5):
+        need_table(boot, boot.direct_map.pgd, paddr >> PGDIR_SHIFT_L5)
+        phys_p4d_init(boot, paddr, paddr_end, mask)
+
+
+@kernel("arch/x86/mm/init_64.c", "phys_p4d_init")
+def phys_p4d_init(boot: Boot, start: int, end: int, mask: int) -> None:
+    """The level of 512 GiB: always tables."""
+    for paddr, paddr_end in entries_of(start, end, P4D_SHIFT):
+        need_table(boot, boot.direct_map.p4d, paddr >> P4D_SHIFT)
+        phys_pud_init(boot, paddr, paddr_end, mask)
+
+
+@kernel("arch/x86/mm/init_64.c", "phys_pud_init", left_out="splitting a page of 1 GiB that is there")
+def phys_pud_init(boot: Boot, start: int, end: int, mask: int) -> None:
+    """The level of 1 GiB: a page, or a table."""
+    pud, pages = boot.direct_map.pud, 0
+    for paddr, paddr_end in entries_of(start, end, PUD_SHIFT):
+        at = paddr >> PUD_SHIFT
+        if pud[at] != ENTRY_TABLE and mask & 1 << PG_LEVEL_1G:
+            pud[at] = ENTRY_PAGE
+            pages += 1
+            continue
+        need_table(boot, pud, at)
+        phys_pmd_init(boot, paddr, paddr_end, mask)
+    update_page_count(boot.direct_map, PG_LEVEL_1G, pages)
+
+
+@kernel("arch/x86/mm/init_64.c", "phys_pmd_init", left_out="splitting a page of 2 MiB that is there")
+def phys_pmd_init(boot: Boot, start: int, end: int, mask: int) -> None:
+    """The level of 2 MiB: a page, or a table. A whole table's worth of fresh entries is filled in one step."""
+    pmd = boot.direct_map.pmd
+    first, last = start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1
+    if mask & 1 << PG_LEVEL_2M and not any(pmd[first:last]):
+        pmd[first:last] = bytes([ENTRY_PAGE]) * (last - first)
+        update_page_count(boot.direct_map, PG_LEVEL_2M, last - first)
+        return
+    pages = 0
+    for paddr, paddr_end in entries_of(start, end, PMD_SHIFT):
+        at = paddr >> PMD_SHIFT
+        if pmd[at] != ENTRY_TABLE and mask & 1 << PG_LEVEL_2M:
+            pmd[at] = ENTRY_PAGE
+            pages += 1
+            continue
+        need_table(boot, pmd, at)
+        phys_pte_init(boot, paddr, paddr_end)
+    update_page_count(boot.direct_map, PG_LEVEL_2M, pages)
+
+
+@kernel("arch/x86/mm/init_64.c", "phys_pte_init")
+def phys_pte_init(boot: Boot, start: int, end: int) -> None:
+    """The level of 4 KiB: pages."""
+    first, last = start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1
+    boot.direct_map.pte[first:last] = bytes([ENTRY_PAGE]) * (last - first)
+    update_page_count(boot.direct_map, PG_LEVEL_4K, last - first)
+
+
+@invented("the loop that each level of C writes out: the range cut at the borders of the level's entries", traced=False)
+def entries_of(start: int, end: int, shift: int) -> list[tuple[int, int]]:
+    """[start, end) in pieces, one an entry.
+
+    >>> entries_of(0x1FF000, 0x201000, PMD_SHIFT) == [(0x1FF000, 0x200000), (0x200000, 0x201000)]
+    True
+    """
+    size = 1 << shift
+    cuts = [start, *range((start // size + 1) * size, end, size), end]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+@invented("two lines that each level of C has", traced=False)
+def need_table(boot: Boot, level: Column, at: int) -> None:
+    """See that the entry points to a table of the level below."""
+    if level[at] == ENTRY_NONE:
+        alloc_low_page(boot)
+        level[at] = ENTRY_TABLE
