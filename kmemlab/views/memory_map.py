@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from kmemlab.machine.snapshot import E820Snapshot, Range
 from kmemlab.types.units import size_text
-from kmemlab.views.colours import HOLE_KIND, INK, LINE, SOFT_INK, kind_of
+from kmemlab.views.colours import HOLE_KIND, INK, LINE, NOW_BAR, SOFT_INK, kind_of
 from kmemlab.views.figure import Figure
 from kmemlab.views.svg import Svg
 from kmemlab.views.text import e820_text
@@ -87,13 +87,35 @@ def lanes(ranges: tuple[Range, ...]) -> list[int]:
 
 
 def memory_map_svg(
-    result: E820Snapshot, raw: E820Snapshot | None = None, *, title: str = "Memory map", current: int | None = None
+    result: E820Snapshot,
+    raw: E820Snapshot | None = None,
+    *,
+    title: str = "Memory map",
+    current: int | None = None,
+    stop: tuple[int, tuple[int, ...]] | None = None,
 ) -> Svg:
     """Draw a sanitised table, with the firmware's raw entries as lanes at its left where given.
 
-    `current` is the entry of `result` that the story is about.
+    `current` is the entry of `result` that the story is about. `stop` is where a sweep over the raw entries
+    stands, an address and the entries that are open: a line marks it, and they are outlined.
     """
-    return _draw(result.entries, raw.entries if raw else (), title, current, raw is not None)
+    drawing = _draw(result.entries, raw.entries if raw else (), title, current, raw is not None)
+    if stop is not None and raw is not None:
+        _mark_stop(drawing, result.entries + raw.entries, raw.entries, *stop)
+    return drawing
+
+
+def _mark_stop(
+    drawing: Svg, ranges: tuple[Range, ...], raw: tuple[Range, ...], stop: int, open_now: tuple[int, ...]
+) -> None:
+    rows = stretches(ranges)
+    where = {row.start: row.top for row in rows} | {row.end: row.top + row.height for row in rows}
+    for index in open_now:
+        x, item = _ADDRESS + lanes(raw)[index] * _LANE, raw[index]
+        drawing.rect(x + 2, where[item.start], _LANE - 6, where[item.end] - where[item.start], stroke=INK, line=3)
+    right = _ADDRESS + (max(lanes(raw), default=0) + 1) * _LANE + 10
+    drawing.line(_ADDRESS - 128, where[stop] + 7, _ADDRESS - 10, where[stop] + 7, stroke=NOW_BAR, line=2)
+    drawing.line(_ADDRESS - 6, where[stop], right, where[stop], stroke=NOW_BAR, line=3)
 
 
 def unsorted_svg(

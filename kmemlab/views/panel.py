@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.memblock import Memblock
@@ -35,6 +35,14 @@ class Sight:
     counts: tuple[int, ...] | None = None  # free blocks by order, of the whole zone
 
 
+class What(NamedTuple):
+    """What was just written, or where a walk stops: its kind, its number, and for a sweep which entries are open."""
+
+    kind: str
+    number: int
+    open: tuple[int, ...] = ()
+
+
 class Panel(Protocol):
     """What a player needs to know of a kind of state."""
 
@@ -44,13 +52,13 @@ class Panel(Protocol):
     def prepare(self, calls: list[Call]) -> None:
         """Learn beforehand what will be called, to choose what to show of a large state."""
 
-    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
-        """Read the state. `stack` says which calls are open, `writing` which entry was just written."""
+    def sight(self, stack: tuple[Call, ...], what: What | None) -> Sight:
+        """Read the state. `stack` says which calls are open, `what` what was just written, or where a walk stops."""
 
-    def wrote(self, event: Event) -> tuple[str, int] | None:
+    def wrote(self, event: Event) -> What | None:
         """What a write changed that is worth a step of its own (what, which one); None for all else."""
 
-    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+    def write_sentence(self, by: str, what: What) -> str:
         """The step of such writes in a sentence; the state is as it is after them. `by` is the function that wrote."""
 
 
@@ -99,7 +107,7 @@ class ZonePanel:
         if pfns:
             self.start_pfn = pfns[0] & -frames
 
-    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
+    def sight(self, stack: tuple[Call, ...], what: What | None) -> Sight:
         """Read the zone."""
         frames = frame_map(self.zone, self.start_pfn, self.frames, self.memblock)
         zone = zone_snapshot(self.zone)
@@ -113,20 +121,20 @@ class ZonePanel:
         alt = f"{frame_view.alt_of(frames)} Zone {zone.name}: {pages_text(zone.free)} free; {free_text(zone.nr_free)}."
         return Sight(frames, alt, buddyinfo_line(zone).rstrip(), tuple(facts), zone.nr_free)
 
-    def wrote(self, event: Event) -> tuple[str, int] | None:
+    def wrote(self, event: Event) -> What | None:
         """The zone's count of free pages, and blocks marked free or not outside the list functions."""
         if event.column is _plain(self.zone.vm_stat) and event.index == NR_FREE_PAGES:
-            return "free pages", 0
+            return What("free pages", 0)
         if event.column is _plain(self.zone.page.buddy):
-            return "page", event.index
+            return What("page", event.index)
         return None
 
-    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+    def write_sentence(self, by: str, what: What) -> str:
         """The count, or the page's mark, as it is now."""
-        if what[0] == "free pages":
+        if what.kind == "free pages":
             return f"{by} counts: {self.zone.vm_stat[NR_FREE_PAGES]} pages of the zone are free now."
-        mark = self.zone.page.buddy[what[1]]
-        return f"{by} marks pfn {what[1]} as " + (
+        mark = self.zone.page.buddy[what.number]
+        return f"{by} marks pfn {what.number} as " + (
             f"the head of a free block of order {mark - 1}." if mark else "not free."
         )
 
@@ -144,22 +152,25 @@ class E820Panel:
         self._raw: E820Snapshot | None = None  # what the table held before it
         self._written = 0
 
-    def sight(self, stack: tuple[Call, ...], writing: int | None) -> Sight:
+    def sight(self, stack: tuple[Call, ...], what: What | None) -> Sight:
         """Read the table; while it is being sanitised, and after, beside what it was before."""
         now = self._entries(self.table.nr_entries)
         update = next((call for call in stack if call.name == "e820__update_table"), None)
         if update is not None and update is not self._update:
             self._update, self._raw, self._written = update, now, 0
+        writing = what.number if what and what.kind == "entry" else None
+        stop = (what.number, what.open) if what and what.kind == "stop" else None
         if update is not None and writing is not None:
-            self._written = writing + 1 if writing >= 0 else self.table.nr_entries
+            self._written = writing + 1
+        elif update is not None and what and what.kind == "nr_entries":
+            self._written = self.table.nr_entries
         shown = self._entries(self._written) if update is not None else now
         if self._raw is None or (update is None and not in_order(now)):
             last = len(now.entries) - 1
             picture = unsorted_svg(now, title="e820 table", current=last, reach=self.reach)
             alt = alt_of((), now.entries)
         else:
-            current = None if writing is None or writing < 0 else writing
-            picture = memory_map_svg(shown, self._raw, title="e820 table", current=current)
+            picture = memory_map_svg(shown, self._raw, title="e820 table", current=writing, stop=stop)
             alt = alt_of(shown.entries, self._raw.entries)
         facts = [("nr_entries", str(self.table.nr_entries))]
         listed = self._entries(max(self.table.nr_entries, self._written if update else 0))
@@ -178,20 +189,20 @@ class E820Panel:
         table = self.table
         return ranges_snapshot((table.addr[at], table.size[at], table.type[at]) for at in range(count))
 
-    def wrote(self, event: Event) -> tuple[str, int] | None:
+    def wrote(self, event: Event) -> What | None:
         """An entry, or their number."""
         table = self.table
         if event.column in (_plain(table.addr), _plain(table.size), _plain(table.type)):
-            return "entry", event.index
+            return What("entry", event.index)
         if event.column is _plain(table.cells):
-            return "nr_entries", -1
+            return What("nr_entries", -1)
         return None
 
-    def write_sentence(self, by: str, what: tuple[str, int]) -> str:
+    def write_sentence(self, by: str, what: What) -> str:
         """The entry as it is now, or how many count."""
         table = self.table
-        if what[0] == "nr_entries":
+        if what.kind == "nr_entries":
             return f"{by} is done with the table: {table.nr_entries} entries count now."
-        at = what[1]
+        at = what.number
         entry = ranges_snapshot([(table.addr[at], table.size[at], table.type[at])]).entries[0]
         return f"{by} writes entry {at}: {range_text(entry)}."

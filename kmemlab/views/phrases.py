@@ -18,6 +18,7 @@ from kmemlab.types.units import U64_MAX, size_text
 
 Block = tuple[int, int]
 Tell = Callable[["Told"], str]
+Stop = tuple[str, int, tuple[int, ...]]  # a sentence, a place, and what is open there
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,29 @@ def _watermark(t: Told) -> str:
 
 
 VERDICTS: dict[str, Tell] = {"zone_watermark_fast": _watermark}
+
+
+# -- lists of places that a caller is about to walk: a step for each ---------------------------------------------------
+
+
+def _stops(t: Told) -> list[Stop]:
+    """The stops of the sweep over an e820 table, each with the entries that are open behind it."""
+    entries = t.args["entries"]
+    told_stops = []
+    open_entries: set[int] = set()
+    for addr, index in t.call.value:
+        starts = addr == entries[index].addr
+        open_entries = open_entries | {index} if starts else open_entries - {index}
+        names = ", ".join(f"{at} ({e820_type_text(entries[at].type)})" for at in sorted(open_entries))
+        kind = e820_type_text(entries[index].type)
+        where = f"where entry {index} ({kind}) {'starts' if starts else 'ends'}"
+        covered = f"open now: {names}" if names else "no entry is open now"
+        told_stops.append((f"{t.by} stops at {addr:#x}, {where}; {covered}.", addr, tuple(sorted(open_entries))))
+    return told_stops
+
+
+# e820_change_points is what we have for C's sorting of change points with cpcompare().
+WALKS: dict[str, Callable[[Told], list[Stop]]] = {"cpcompare": _stops}
 
 
 # -- entering ----------------------------------------------------------------------------------------------------------

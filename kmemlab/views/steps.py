@@ -20,8 +20,19 @@ from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import VERSION, registry
 from kmemlab.sim.timeline import Call, Event, Timeline, walk
 from kmemlab.types.errors import KmemlabError
-from kmemlab.views.panel import Panel, Sight
-from kmemlab.views.phrases import EFFECTS, VERDICTS, Block, call_line, command_text, entering, focus_of, leaving, told
+from kmemlab.views.panel import Panel, Sight, What
+from kmemlab.views.phrases import (
+    EFFECTS,
+    VERDICTS,
+    WALKS,
+    Block,
+    call_line,
+    command_text,
+    entering,
+    focus_of,
+    leaving,
+    told,
+)
 
 MOST = 600
 ENTERING, RETURNING = -1, -2  # instead of a line
@@ -61,7 +72,7 @@ class _Moment:
     stack: tuple[Call, ...]  # what the call tree shows
     line: int
     focus: Block | None = None
-    wrote: tuple[str, int] | None = None
+    wrote: What | None = None  # what was written, or where a walk stops
     tick: int = MOMENT
 
 
@@ -124,6 +135,12 @@ def _moments(
                 yield _Moment(event.place, entering(story), stack, ENTERING, focus_of(story), tick=ENTRY)
         elif event.kind == "return":
             quiet = max(0, quiet - 1) if quiet else 0
+            if event.stack[-1].name in WALKS and not quiet and not event.stack[-1].raised:
+                for said, at, open_now in WALKS[event.stack[-1].name](told(stack)):
+                    yield _Moment(
+                        event.place, said, stack[:-1] or stack, event.stack[-1].line, wrote=What("stop", at, open_now)
+                    )
+                continue
             moment = _returned(event, stack, quiet, busy, folded)
             if moment:
                 yield moment
@@ -187,8 +204,7 @@ def _look(
     sources: dict[Function, Source | None],
 ) -> Step | None:
     stack = moment.stack
-    writing = moment.wrote[1] if moment.wrote else None
-    sight = panel.sight(stack, writing)
+    sight = panel.sight(stack, moment.wrote)
     said = moment.said
     if said is None:
         assert moment.wrote is not None

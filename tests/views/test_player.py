@@ -8,12 +8,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kmemlab.boot.e820 import E820Table
+from kmemlab.boot.e820 import E820Table, e820__range_add, e820__update_table
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.snapshot import frame_map
 from kmemlab.mm.buddy import expand
 from kmemlab.mm.zone import add_to_free_list
+from kmemlab.sim.journal import Journal
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.recorder import Recorder
+from kmemlab.sim.timeline import Timeline
 from kmemlab.types.errors import BadRequest, KmemlabError
 from kmemlab.views.carry import cells_at
 from kmemlab.views.panel import E820Panel, ZonePanel
@@ -162,6 +165,35 @@ def test_the_e820_player_shows_what_the_firmware_said_and_what_became_of_it() ->
     shot = data["picture"]["frames"][-1]
     drawn = "".join(data["picture"]["elements"][at] for at in shot[2:])
     assert drawn == "".join(player.steps[-1].sight.picture.inside())
+
+
+def test_the_sweep_over_overlapping_entries_is_told_stop_by_stop() -> None:
+    table = E820Table()
+    journal = Journal(lambda command: None)
+    journal.lines = True
+    recorder = Recorder(table, journal)
+    timeline = Timeline(journal, recorder.listening)
+    recorder.start()
+    with recorder.command("setup", ()):
+        e820__range_add(table, 0, 0x9000, 1)
+        e820__range_add(table, 0x4000, 0x2000, 2)
+        e820__update_table(table)
+    player = Player(timeline, E820Panel(table))
+    recorder.stop()
+    stops = [step.said.split(" stops at ")[1] for step in player.steps if " stops at " in step.said]
+    assert stops == [
+        "0x0, where entry 0 (usable) starts; open now: 0 (usable).",
+        "0x4000, where entry 1 (reserved) starts; open now: 0 (usable), 1 (reserved).",
+        "0x6000, where entry 1 (reserved) ends; open now: 0 (usable).",
+        "0x9000, where entry 0 (usable) ends; no entry is open now.",
+    ]
+    written = [step for step in player.steps if " writes entry" in step.said]
+    assert [(step.said.split("[mem ")[1].split("]")[0][-8:]) for step in written] == [
+        "00003fff",
+        "00005fff",
+        "00008fff",
+    ]
+    assert all("writes entry" in step.said or step.line >= 0 for step in player.steps[1:-1])
 
 
 def test_the_window_holds_what_the_run_touches() -> None:
