@@ -13,7 +13,8 @@ from kmemlab.course.notebook import Cell, Notebook, canonical, joined
 LARGEST = 1_000_000  # bytes: what GitHub still shows, and a student's connection still likes
 IGNORE = "nbval-ignore-output"
 
-_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}\b")  # a default repr: "<object at 0x7f…>", another in each run
+# A default repr, "<object at 0x7f…>", is another in each run.
+_ADDRESS = re.compile(r"(<|&lt;)[^<>]* at 0x[0-9a-f]{6,}(>|&gt;)")
 _RUN_PATH = re.compile(r"/tmp/|ipykernel_\d+|\.py\", line \d")
 _WIDGET = re.compile(r"\w+\((children|value)=")  # the text that stands for a live widget
 _PICTURES = ("image/", "text/html", "application/vnd.jupyter.widget", "application/javascript")

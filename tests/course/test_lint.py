@@ -52,7 +52,7 @@ def test_each_rule_catches_its_defect(changes: dict[str, Any], told: str) -> Non
 
 
 def test_the_simulated_machines_addresses_are_no_objects_addresses() -> None:
-    text = "direct map at ffff888000000000, BIOS-e820: [mem 0x0000000000000000-0x9fbff]"
+    text = "direct map at ffff888000000000, BIOS-e820: [mem 0x0000000000000000-0x9fbff], memory ends at 0x223800000"
     assert list(problems(notebook(outputs=shown("text/plain", text)), outputs_stored=True)) == []
 
 
