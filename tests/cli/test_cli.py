@@ -238,6 +238,27 @@ def test_from_a_clone_the_clone_is_the_course() -> None:
     assert lab.course_folder(None) == ROOT
 
 
+def test_only_lectures_as_they_were_written_are_trusted(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbformat, sign = pytest.importorskip("nbformat"), pytest.importorskip("nbformat.sign")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    for name in ("01_own.ipynb", "02_changed.ipynb"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[], id="one")])
+        nbformat.write(notebook, shipped / "notebooks" / name)
+    folder = lab.course_folder(tmp_path / "copy")
+    changed = folder / "notebooks" / "02_changed.ipynb"
+    changed.write_text(changed.read_text().replace('"1"', '"2"'))
+    lab.trust_lectures(folder)
+    notary = sign.NotebookNotary()
+    trusted = {
+        name: notary.check_signature(nbformat.read(folder / "notebooks" / name, 4))
+        for name in ("01_own.ipynb", "02_changed.ipynb")
+    }
+    assert trusted["01_own.ipynb"]
+    assert not trusted["02_changed.ipynb"]
+
+
 def test_the_command_line_of_jupyterlab(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     line = lab.command(shipped, no_browser=True, port=8899)
