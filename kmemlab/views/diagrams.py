@@ -42,9 +42,10 @@ def _range_table(head: str, snapshot: E820Snapshot, numbers: list[int] | None = 
 
 
 def zone_rows(zone: ZoneSnapshot) -> list[list[str]]:
-    """A row an order: how many blocks are free, and which are taken next; orders without any at an end are folded."""
+    """A row an order, up to the highest that has any: how many blocks are free, and which are taken next."""
     rows = []
-    for order, count in enumerate(zone.nr_free):
+    highest = max((order for order, count in enumerate(zone.nr_free) if count), default=0)
+    for order, count in enumerate(zone.nr_free[: highest + 1]):
         firsts = [f"{item.migratetype} {some(item.pfns, 4)}" for item in zone.lists if item.order == order]
         rows.append([f"order {order}", str(count), "   ".join(firsts)])
     return rows

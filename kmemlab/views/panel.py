@@ -10,7 +10,7 @@ from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.memblock import Memblock
 from kmemlab.machine.snapshot import E820Snapshot, FrameMap, frame_map, ranges_snapshot, zone_snapshot
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
 from kmemlab.sim.column import Column
 from kmemlab.sim.recording import RecordingColumn
 from kmemlab.sim.timeline import Call, Event
@@ -91,7 +91,9 @@ class ZonePanel:
         self.zone = zone
         self.memblock = memblock
         self.start_pfn = zone.zone_start_pfn & -MAX_ORDER_NR_PAGES if start_pfn is None else start_pfn
-        self.frames = frames or MAX_ORDER_NR_PAGES
+        # A zone that is smaller than the largest block is shown whole, so that its frames are large.
+        whole = 1 << max(zone_end_pfn(zone) - self.start_pfn - 1, 1).bit_length()
+        self.frames = frames or min(MAX_ORDER_NR_PAGES, whole)
         self._free_choice = start_pfn is None
 
     def prepare(self, calls: list[Call]) -> None:
