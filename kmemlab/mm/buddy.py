@@ -124,7 +124,8 @@ def example_zone(order: int = MAX_ORDER - 1, blocks: int = 1) -> Zone:
     >>> example_zone(order=3, blocks=2).nr_free[:5].tolist()
     [0, 0, 0, 2, 0]
     """
-    stride = 1 << (order + 1 if order < MAX_ORDER - 1 else order)
+    apart = blocks > 1 and order < MAX_ORDER - 1
+    stride = 1 << (order + apart)
     zone = bare_zone(blocks * stride)
     for pfn in range(0, blocks * stride, stride):
         free_one_page(zone, pfn, order, MIGRATE_MOVABLE, FPI_TO_TAIL)
