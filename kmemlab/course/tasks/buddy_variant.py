@@ -15,7 +15,7 @@ VARIANTS = {
     ),
     "upper": "Split so that the caller keeps the HIGHEST part: each LOWER half goes to the front of its list.",
     "sparing": (
-        "Split as Linux does, but a half goes to the END of its list when that list already holds a block, "
+        "Split as Linux does, but a half goes to the END of its list when that list already holds two blocks or more, "
         "else to the front."
     ),
     "quarters": (
@@ -23,6 +23,9 @@ VARIANTS = {
         "highest pfn first in the list); when only one order is left to go, it is halved as in Linux."
     ),
 }
+
+FREE_ELSEWHERE = (((0, 0), (4, 1), (8, 2), (16, 3)), ((0, 0), (2, 0), (4, 1), (8, 1), (12, 2), (24, 2), (16, 3)))
+"""What is free beside the block that is split: a block or two of each order."""
 
 
 def variant_result(variant: str, free: dict[int, list[int]], pfn: int, low: int, high: int) -> int:
@@ -37,7 +40,7 @@ def variant_result(variant: str, free: dict[int, list[int]], pfn: int, low: int,
         if variant == "upper":
             row.insert(0, pfn)
             pfn = upper
-        elif variant == "tail" or (variant == "sparing" and row):
+        elif variant == "tail" or (variant == "sparing" and len(row) > 1):
             row.append(upper)
         else:
             row.insert(0, upper)
@@ -67,7 +70,7 @@ def judge_variant(answer: Answer, case: Case) -> Verdict | None:
 def cases_variant(given: dict[str, str], rng: Random) -> list[Case]:
     """The same splits as for `expand`, into empty lists and into others."""
     small = [(0, low, high, ()) for high in range(5) for low in range(high + 1)]
-    far = [(32, rng.randrange(2), rng.randrange(3, 6), ((0, 0), (4, 1), (8, 2), (16, 3))) for _ in range(5)]
+    far = [(32, rng.randrange(2), rng.randrange(3, 6), others) for others in FREE_ELSEWHERE for _ in range(3)]
     return [
         Case(
             f"a block of order {high} at pfn {pfn}, split to order {low}",
