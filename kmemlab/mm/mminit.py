@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterator
+
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
-from kmemlab.sim.kernel import kernel
+from kmemlab.mm.page_flags import PageFlagsLayout, page_flags_layout
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.memory_model import MemoryModelKind
 
 MMINIT_WARNING, MMINIT_VERIFY, MMINIT_TRACE = range(3)
-
-NR_PAGEFLAGS = 25
-BITS_PER_LONG = 64
-# How many bits of page->flags each part takes; parts are stacked from the top in this order.
-SECTION_WIDTH, NODE_WIDTH, ZONE_WIDTH, LAST_CPUPID_WIDTH, KASAN_TAG_WIDTH = 0, 10, 3, 21, 0
-LRU_GEN_WIDTH, LRU_REFS_WIDTH = 3, 2
 
 
 @kernel("mm/internal.h", "mminit_dprintk", traced=False)
@@ -22,34 +22,54 @@ def mminit_dprintk(mm: Mm, level: int, prefix: str, text: str) -> None:
         mm.boot.printk.info(f"mminit::{prefix} {text}")
 
 
-@kernel("mm/mm_init.c", "mminit_verify_pageflags_layout", left_out="the checks: the layout is a constant here")
+@kernel("mm/mm_init.c", "mminit_verify_pageflags_layout")
 def mminit_verify_pageflags_layout(mm: Mm) -> None:
-    """Print how the 64 bits of page->flags are shared out.
+    """Print how the bits of page->flags are shared out, and make sure that no two parts overlap."""
+    config = mm.boot.config
+    kind = MemoryModelKind.SPARSEMEM_VMEMMAP if config.sparsemem else MemoryModelKind.FLATMEM
+    layout = page_flags_layout(config, kind, mm.boot.page_table_levels)
+    for name, text in pageflags_layout_lines(layout):
+        mminit_dprintk(mm, MMINIT_TRACE, f"pageflags_layout_{name}", text)
+    masks = [((1 << width) - 1) << at for _, at, width in layout.parts()]
+    assert sum(masks) == functools.reduce(operator.or_, masks)
 
-    63      54 53   51 50          30 29 27 26 25 24            0
-    |  node   |  zone |  last CPU/pid |  gen | ref |  page flags  |
-    """
-    physmem_bits = mm.boot.config.max_physmem_bits(mm.boot.page_table_levels)
-    sections_shift = physmem_bits - mm.boot.config.section_size_bits
-    node_shift = BITS_PER_LONG - SECTION_WIDTH - NODE_WIDTH
-    zone_shift = node_shift - ZONE_WIDTH
-    cpupid_shift = zone_shift - LAST_CPUPID_WIDTH
-    used = (
-        SECTION_WIDTH + ZONE_WIDTH + NODE_WIDTH + LAST_CPUPID_WIDTH + KASAN_TAG_WIDTH + LRU_GEN_WIDTH + LRU_REFS_WIDTH
+
+@invented("the printing part of mminit_verify_pageflags_layout")
+def pageflags_layout_lines(layout: PageFlagsLayout) -> Iterator[tuple[str, str]]:
+    """The lines, each with the last part of its prefix: widths, shifts, lowest bits, and what is left over."""
+    yield (
+        "widths",
+        (
+            f"Section {layout.sections_width} Node {layout.nodes_width} Zone {layout.zones_width} "
+            f"Lastcpupid {layout.last_cpupid_width} Kasantag {layout.kasan_tag_width} "
+            f"Gen {layout.lru_gen_width} Tier {layout.lru_refs_width} Flags {layout.nr_pageflags}"
+        ),
     )
-    flags_end = BITS_PER_LONG - used
-    lines = (
-        f"widths Section {SECTION_WIDTH} Node {NODE_WIDTH} Zone {ZONE_WIDTH} Lastcpupid {LAST_CPUPID_WIDTH} "
-        f"Kasantag {KASAN_TAG_WIDTH} Gen {LRU_GEN_WIDTH} Tier {LRU_REFS_WIDTH} Flags {NR_PAGEFLAGS}",
-        f"shifts Section {sections_shift} Node {NODE_WIDTH} Zone {ZONE_WIDTH} Lastcpupid {LAST_CPUPID_WIDTH} "
-        f"Kasantag {KASAN_TAG_WIDTH}",
-        f"pgshifts Section 0 Node {node_shift} Zone {zone_shift} Lastcpupid {cpupid_shift} Kasantag 0",
-        f"nodezoneid Node/Zone ID: {node_shift + NODE_WIDTH} -> {zone_shift}",
-        f"usage location: {BITS_PER_LONG} -> {flags_end} layout {flags_end} -> {NR_PAGEFLAGS} "
-        f"unused {NR_PAGEFLAGS} -> 0 page-flags",
+    yield (
+        "shifts",
+        (
+            f"Section {layout.sections_shift} Node {layout.nodes_shift} Zone {layout.zones_shift} "
+            f"Lastcpupid {layout.last_cpupid_shift} Kasantag {layout.kasan_tag_width}"
+        ),
     )
-    for line in lines:
-        mminit_dprintk(mm, MMINIT_TRACE, f"pageflags_layout_{line.split()[0]}", line.split(" ", 1)[1])
+    section, node, zone = (layout.pgshift(part) for part in ("section", "node", "zone"))
+    cpupid, tag = layout.pgshift("last_cpupid"), layout.pgshift("kasan_tag")
+    yield "pgshifts", f"Section {section} Node {node} Zone {zone} Lastcpupid {cpupid} Kasantag {tag}"
+    at, bits = layout.zoneid
+    yield "nodezoneid", f"Node/Zone ID: {at + bits} -> {at}"
+    # C subtracts what the last CPU and pid need, not what they got: without room for them the line is off.
+    width = layout.pgoff("lru_refs") - layout.last_cpupid_shift + layout.last_cpupid_width
+    yield (
+        "usage",
+        (
+            f"location: {layout.bits_per_long} -> {width} layout {width} -> {layout.nr_pageflags} "
+            f"unused {layout.nr_pageflags} -> 0 page-flags"
+        ),
+    )
+    if layout.node_not_in_page_flags:
+        yield "nodeflags", "Node not in page flags"
+    if layout.last_cpupid_not_in_page_flags:
+        yield "nodeflags", "Last cpupid not in page flags"
 
 
 @kernel("mm/mm_init.c", "mminit_verify_zonelist")
