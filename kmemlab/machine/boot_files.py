@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, sys_vm, zoneinfo
+from kmemlab.machine.slab_sysfs import slab_table
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import KmemlabError
 
@@ -20,6 +21,7 @@ FILES = {
     "zoneinfo.txt": zoneinfo,
     "meminfo.txt": meminfo,
     "sys_vm.txt": sys_vm,
+    "slab_table.txt": slab_table,
 }
 
 

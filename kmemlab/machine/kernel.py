@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.kmalloc_caches import KmallocCaches
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
 from kmemlab.boot.detect import detect_memory
@@ -25,6 +26,7 @@ class Kernel(Struct):
     boot    before there are zones: e820, memblock, resources, the log (kernel/boot/globals.py)
     numa    nodes, distances, the node of each CPU
     mm      the page allocator: nodes, zones, the memory map, tunables
+    slab    the caches of kmalloc
     """
 
     def __init__(self, spec: MachineSpec) -> None:
@@ -35,6 +37,7 @@ class Kernel(Struct):
         nr_nodes = count_possible_nodes(spec, max_pfn, fake)
         self.numa = NumaInfo(nr_nodes, spec.cpus.possible, fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)
+        self.slab = KmallocCaches(self.mm)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Read it as a table of contents: one call a line, in the order of Linux 6.1, and 
 
 from __future__ import annotations
 
+from kmemlab.alloc.kmalloc_caches import kmem_cache_init
 from kmemlab.boot.detect import detect_memory
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
 from kmemlab.boot.globals import Boot
@@ -99,6 +100,7 @@ START_KERNEL = (
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
+    Stage(kmem_cache_init,             "slab",   "the caches that kmalloc takes objects from"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
     Stage(free_initmem,                "mm",     "boot's own code and data are free"),

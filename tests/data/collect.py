@@ -8,6 +8,9 @@ x86-64 BIOS machines of kernel 6.1: machines/NAME/hardware.json, and machines/NA
     dmesg   the lines that tell about memory, in order, without time stamps and without code offsets
     zones   {"node/zone": {"spanned": …, "present": …, "managed": …, "start_pfn": …}} of /proc/zoneinfo
     iomem   the rows of /proc/iomem that memory set-up made
+
+and slab.json, for every machine of kernel 6.1, whatever its firmware and architecture: what SLUB's formulas need of
+the machine, and kmalloc's rows of /sys/kernel/slab (the fields of SLAB_FIELDS). Machines with equal rows share a table.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import sys
 from pathlib import Path
 
 KEPT = Path(__file__).parent / "machines"
+SLAB = Path(__file__).parent / "slab.json"
+SLAB_FIELDS = ("object_size", "slab_size", "objs_per_slab", "order", "cpu_partial", "min_partial")
 LEFT_OUT = {"amd64-dimm-online-movable-2g-plus-1g"}  # memory that is plugged in after boot
 
 STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?")
@@ -33,6 +38,7 @@ LINES = re.compile(
     r"|Early memory node|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+"
     r"|mminit::|Built \d+ zonelists|Policy zone"
     r"|percpu: Embedded|pcpu-alloc: |Memory: \d+K|(Dentry |Inode-)cache hash table|software IO TLB"
+    r"|SLUB: |x86/PAT: |Disabled$|mtrr: "
 )
 IOMEM = re.compile(
     r"^\s*[0-9a-f]+-[0-9a-f]+ : (System RAM|Reserved|ACPI .*|Kernel \w+|Crash kernel|Unusable .*|Persistent .*)$"
@@ -72,8 +78,44 @@ def collect(folder: Path, target: Path) -> None:
     (target / "expected.json").write_text(json.dumps(expected, indent=0) + "\n")
 
 
+def kmalloc_rows(slab_table: str) -> dict[str, list[int]]:
+    """The geometry of kmalloc's caches, by name."""
+    head, *rows = [line.split("\t") for line in slab_table.splitlines()]
+    cells = [dict(zip(head, row, strict=True)) for row in rows]
+    return {
+        cell["name"]: [int(cell[field].split()[0]) for field in SLAB_FIELDS]
+        for cell in cells
+        if cell["name"].startswith(("kmalloc-", "dma-kmalloc-"))
+    }
+
+
+def collect_slab(captures: Path) -> None:
+    """Write slab.json."""
+    tables: list[dict[str, object]] = []
+    for folder in sorted(path for path in captures.iterdir() if (path / "hardware.json").is_file()):
+        hardware = json.loads(text(folder, "hardware.json"))
+        if not hardware["kernel"].endswith("-6.1"):
+            continue
+        cpus = hardware["cpus"]
+        machine = {
+            "name": folder.name,
+            "pointer": 8 if hardware["arch"] == "x86_64" else 4,
+            "cpus": [cpus["present"], cpus["possible"]],
+            "cache_line": cpus["cache_line"],
+            "cmdline": hardware["cmdline"].rpartition("ignore_loglevel")[2].strip(),
+        }
+        rows = kmalloc_rows(text(folder, "slab_table.txt"))
+        table = next((table for table in tables if table["rows"] == rows), None)
+        if table is None:
+            tables.append({"machines": [machine], "rows": rows})
+        else:
+            table["machines"].append(machine)
+    SLAB.write_text(json.dumps(tables, separators=(",", ":")).replace('{"', '\n{"').replace('],"', '],\n"') + "\n")
+
+
 def main(captures: Path) -> int:
-    """Collect every machine that can be booted."""
+    """Collect every machine that can be booted, and the slab tables of all."""
+    collect_slab(captures)
     for folder in sorted(path for path in captures.iterdir() if (path / "hardware.json").is_file()):
         hardware = json.loads(text(folder, "hardware.json"))
         wanted = (hardware["firmware"], hardware["kernel"]) == ("BIOS", "amd64-6.1")

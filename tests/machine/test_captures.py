@@ -17,6 +17,7 @@ ZONES = re.compile(
     r"Zone ranges:|  (DMA|DMA32|Normal|Device) +(\[mem|empty)|Movable zone start|  Node \d+: 0x|Early memory node"
     r"|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+|mminit::|Built \d+ zonelists|Policy zone"
 )
+INIT = re.compile(r"SLUB: ")
 HUGE = 512 << 18  # machines larger than 512 GiB are not booted to the end here
 
 
@@ -30,10 +31,10 @@ def booted(name: str) -> Kernel:
 def test_a_captured_machine_prints_and_counts_what_linux_did(name: str) -> None:
     kernel = booted(name)
     said = [re.sub(r"\s+$", "", line) for line in kernel.printk_lines]
-    for pattern in (E820, NODES, ZONES):
+    for pattern in (E820, NODES, ZONES, INIT):
         real = [line.rstrip() for line in expected(name)["dmesg"] if pattern.match(line)]
         if kernel.mm.page.max_pfn > HUGE:
-            real = [line for line in real if "RAM buffer" not in line]
+            real = [line for line in real if "RAM buffer" not in line and "SLUB" not in line]
         assert [line for line in said if pattern.match(line)] == real
     sizes = {
         f"{zone.node}/{zone.name}": (zone.spanned_pages, zone.present_pages, zone.zone_start_pfn)
