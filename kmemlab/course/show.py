@@ -26,6 +26,8 @@ _COLOURS = {
 }
 _BOX = "max-width:960px;border:1px solid var(--jp-border-color2,#bdbdbd);color:var(--jp-content-font-color1,#212121)"
 _HEAD = "padding:6px 12px;background:var(--jp-layout-color2,#eeeeee);font-size:13px;line-height:1.5"
+_NAME = "font-family:var(--jp-code-font-family,monospace);font-size:13px"
+_LINK = "color:var(--jp-content-link-color,#1f5fa8);text-decoration:underline"
 _CODE = (
     "margin:0;padding:8px 12px;overflow-x:auto;background:none;font-size:13px;line-height:1.4;"
     "font-family:var(--jp-code-font-family,monospace)"
@@ -66,10 +68,10 @@ class Listing:
 
     def html(self) -> str:
         """The same for a notebook, with the source in colours."""
-        title = f"<code>{escape(self.title)}</code>"
+        title = f'<span style="{_NAME}">{escape(self.title)}</span>'
         if self.mark.link:
-            title = f'<a href="{escape(self.mark.link)}" target="_blank" rel="noopener">{title}</a>'
-        facts = " · ".join(f"{name}: <code>{escape(fact)}</code>" for name, fact in self.facts())
+            title = f'<a style="{_LINK}" href="{escape(self.mark.link)}" target="_blank" rel="noopener">{title}</a>'
+        facts = " · ".join(f'{name}: <span style="{_NAME}">{escape(fact)}</span>' for name, fact in self.facts())
         return (
             f'<div role="group" aria-label="{escape(self.title)}" style="{_BOX}">'
             f'<div style="{_HEAD}"><div>{title}</div><div>{facts}</div></div>'
