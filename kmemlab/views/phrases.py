@@ -147,6 +147,11 @@ def _free_one(t: Told) -> str:
     return f"{t.name} gives back the block at {t.block}; its buddy is at pfn {buddy}."
 
 
+def _append_table(t: Told) -> str:
+    count = t.args["boot_params"].e820_entries
+    return f"{t.name} takes over what the setup code left in the zero page: {count} entries, one by one."
+
+
 def _update_table(t: Told) -> str:
     return f"{t.name} sorts the entries and takes the overlaps out: the highest type wins."
 
@@ -189,6 +194,7 @@ ENTRIES: dict[str, Tell] = {
     "expand": _expand,
     "__rmqueue_smallest": _smallest,
     "__free_one_page": _free_one,
+    "append_e820_table": _append_table,
     "e820__update_table": _update_table,
 }
 
