@@ -23,10 +23,10 @@ OVERLAP = gate(
     "Two ranges of a firmware's map overlap: one says usable (type 1), the other reserved (type 2). "
     "What should the kernel make of the addresses that both claim?",
     {
-        "usable": "If the firmware does need them, the kernel will overwrite it. That machine crashes some day, and "
-        "nobody will know why.",
         "reserved": "The kernel loses some memory and keeps its life. That is why the higher type number wins: the "
         "numbers happen to grow with the doubt.",
+        "usable": "If the firmware does need them, the kernel will overwrite it. That machine crashes some day, and "
+        "nobody will know why.",
         "stop with an error": "The machine would not start, because of a firmware that its owner can't mend.",
     },
     right="reserved",
@@ -38,19 +38,19 @@ QUIZ = quiz(
         {
             "the number of the range that it wants": "Many BIOSes count, but no one promises it. EBX is whatever "
             "the BIOS said last time, 0 at first.",
+            "the address of the buffer": "That is in ES:DI.",
             "what the BIOS left there after the last call": "The BIOS finds its place again by it. The kernel may "
             "not read anything into the value, except that 0 means the end.",
-            "the address of the buffer": "That is in ES:DI.",
         },
         right="what the BIOS left there after the last call",
     ),
     question(
         "A BIOS gives six good ranges and then an answer without the signature SMAP. What does Linux use?",
         {
-            "the six ranges": "That is what happens after an error (carry flag). Without the signature nothing is "
-            "believed any more, not even what came before.",
             "what E801h or 88h said": "The count goes back to 0, the map has fewer than two entries, and the kernel "
             "falls back to the larger of the two old numbers.",
+            "the six ranges": "That is what happens after an error (carry flag). Without the signature nothing is "
+            "believed any more, not even what came before.",
             "nothing: it stops": "Some memory is better than none.",
         },
         right="what E801h or 88h said",
@@ -70,9 +70,9 @@ QUIZ = quiz(
         {
             "4 GiB": "mem= is an address, not an amount: nothing above address 4 GiB is used. Below it there is a hole "
             "for devices.",
+            "8 GiB: the BIOS knows better": "The command line has the last word.",
             "less than 4 GiB": "Memory above address 4 GiB is forgotten. Below it devices have their hole, so less "
             "than 4 GiB is left.",
-            "8 GiB: the BIOS knows better": "The command line has the last word.",
         },
         right="less than 4 GiB",
     ),
