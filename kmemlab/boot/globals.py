@@ -35,6 +35,8 @@ class Boot(Struct):
     nr_e820_resources = Cell()
     mminit_loglevel = Cell()
     nr_nosave_regions = Cell()
+    new_log_buf_len = Cell()  # bytes that the kernel log should have; 0: it stays as it is
+    log_buf_len = Cell()  # bytes of the log that was taken from memblock; 0: the one in the image is used
     nogbpages = Cell()  # the command line wants no pages of 1 GiB in the direct map
     nosave_end_pfn = Cell()  # where the last registered nosave region ended
     pci_mem_start = U64Cell()

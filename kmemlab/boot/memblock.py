@@ -43,6 +43,7 @@ from kmemlab.boot.memblock_free import (
 from kmemlab.boot.memblock_regions import MEMBLOCK_HOTPLUG, MEMBLOCK_NOMAP, MEMBLOCK_NONE, MemblockType
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.errors import KernelPanic
 
 # C has one large file: whoever uses memblock finds all of it here.
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "memblock_add_range",
     "memblock_alloc",
     "memblock_alloc_exact_nid_raw",
+    "memblock_alloc_or_panic",
     "memblock_alloc_range_nid",
     "memblock_alloc_try_nid",
     "memblock_alloc_try_nid_raw",
@@ -187,6 +189,17 @@ def memblock_alloc_exact_nid_raw(
 def memblock_alloc(memblock: Memblock, size: int, align: int = 64, caller: str = "") -> int:
     """Take `size` zeroed bytes anywhere that is mapped; the physical address, or 0."""
     return memblock_alloc_try_nid(memblock, size, align, caller=caller)
+
+
+@invented("C writes the test behind each call")
+def memblock_alloc_or_panic(memblock: Memblock, size: int, align: int, caller: str) -> int:
+    """The same for what boot can't do without: if there is no room, the machine stops. `caller` is who asks."""
+    found = memblock_alloc(memblock, size, align, caller)
+    if not found:
+        raise KernelPanic(
+            f"{caller}: Failed to allocate {size} bytes", where=caller, remedy="give the machine more memory"
+        )
+    return found
 
 
 @invented("the one line that three allocators of C print", traced=False)

@@ -34,6 +34,7 @@ from kmemlab.boot.early_reserve import (
 )
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
+from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import (
     for_each_free_mem_range,
     for_each_mem_pfn_range,
@@ -125,6 +126,12 @@ def limit_memblock_to_mapped(boot: Boot) -> None:
     memblock_set_current_limit(boot.memblock, boot.max_pfn_mapped << PAGE_SHIFT)
 
 
+@invented("setup_log_buf(1), a line of setup_arch")
+def setup_log_buf_early(boot: Boot) -> None:
+    """Take memory for the log that log_buf_len= asks for."""
+    setup_log_buf(boot, 1)
+
+
 @kernel("arch/x86/mm/init.c", "memblock_find_dma_reserve")
 def memblock_find_dma_reserve(mm: Mm) -> None:
     """Count the pages below 16 MiB that are taken: ZONE_DMA will not have them to give."""
@@ -178,6 +185,7 @@ SETUP_ARCH = (
     Stage(reserve_real_mode,           "boot",   "memory for CPUs that wake in real mode; the first MiB is closed"),
     Stage(init_mem_mapping,            "boot",   "all memory into the direct map"),
     Stage(limit_memblock_to_mapped,    "boot",   "memblock may give out all of it"),
+    Stage(setup_log_buf_early,         "boot",   "a larger log, if log_buf_len= asks for it"),
     Stage(reserve_initrd,              "boot",   "the initrd stays, or moves to where it can be reached"),
     Stage(acpi_reserve_initial_tables, "boot",   "ACPI's tables stay"),
     Stage(x86_numa_init,               "boot, numa", "which memory is of which node"),

@@ -6,10 +6,14 @@ Read it as a table of contents: one call a line, in the order of Linux 6.1, and 
 from __future__ import annotations
 
 from kmemlab.alloc.kmalloc_caches import kmem_cache_init
+from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
+from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
 from kmemlab.boot.detect import detect_memory
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
+from kmemlab.boot.setup_percpu import setup_per_cpu_areas
 from kmemlab.machine.free_reserved import alternative_instructions, free_initmem, free_initrd_mem, mark_rodata_ro
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
@@ -62,6 +66,12 @@ def print_kernel_command_line(boot: Boot) -> None:
     boot.printk.info(f"Kernel command line: {boot.spec.cmdline}")
 
 
+@invented("setup_log_buf(0), a line of start_kernel")
+def setup_log_buf_late(boot: Boot) -> None:
+    """Take memory for a larger log, if there are many CPUs."""
+    setup_log_buf(boot, 0)
+
+
 @kernel("arch/x86/mm/init_64.c", "mem_init", left_out="registering the kernel's own core file")
 def mem_init(kernel: Kernel, until: str | None = None) -> bool:
     """Hand the memory over from memblock to the page allocator. True if stopped at `until`."""
@@ -94,9 +104,14 @@ START_KERNEL = (
     Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
     Stage(linux_banner,                "boot",   "the first line of the log"),
     Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),
+    Stage(setup_command_line,          "boot",   "the command line is kept"),
+    Stage(setup_per_cpu_areas,         "boot, numa", "each CPU's own variables"),
     Stage(build_all_zonelists,         "mm",     "in which order zones are asked for pages"),
     Stage(print_kernel_command_line,   "boot",   "once more"),
+    Stage(print_unknown_bootoptions,   "boot",   "what is not for the kernel"),
+    Stage(setup_log_buf_late,          "boot",   "a larger log, if there are many CPUs"),
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
+    Stage(setup_cpu_entry_areas,       "boot",   "page tables for what a CPU needs when it enters the kernel"),
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),

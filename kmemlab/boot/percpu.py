@@ -1,0 +1,208 @@
+"""Per-CPU memory, first chunk: each possible CPU gets a copy of the kernel's per-CPU variables, a *unit*.
+
+group (the CPUs of a node)   0                       1
+allocation, 2 MiB           |unit 0|unit 1|         |unit 2|unit 3|        a large page holds several units
+unit                         static · reserved · dynamic · given back
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.memblock import memblock_alloc_or_panic, memblock_alloc_try_nid, memblock_phys_free
+from kmemlab.boot.numa import NumaInfo
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.errors import KernelPanic
+from kmemlab.types.units import MIB, PAGE_SHIFT, PAGE_SIZE, round_up
+
+PERCPU_DYNAMIC_EARLY_SIZE = 12 << 10
+PCPU_MIN_UNIT_SIZE = 32 << 10
+PCPU_MIN_ALLOC_SIZE = 4  # one bit of a chunk's maps
+PCPU_SLOT_BASE_SHIFT = 5
+SIZEOF_LIST_HEAD, SIZEOF_BLOCK_MD, SIZEOF_CHUNK = 16, 32, 136
+SIZEOF_ALLOC_INFO, SIZEOF_GROUP_INFO, SIZEOF_CPU_NUMBER = 48, 24, 4
+MAX_DMA_ADDRESS = 16 * MIB
+NO_CPU = -1  # C: NR_CPUS in a cpu_map
+
+
+@kernel("include/linux/percpu.h", "struct pcpu_alloc_info", left_out="the groups' offsets")
+@dataclass(frozen=True, slots=True)
+class PcpuAllocInfo:
+    """How the first chunk is laid out, in bytes; `groups` holds for each group the CPU of each unit, NO_CPU for none.
+
+    A note that the set-up functions pass on; C frees it, too, when they are done.
+    """
+
+    static_size: int
+    reserved_size: int
+    dyn_size: int
+    unit_size: int
+    atom_size: int
+    alloc_size: int
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def size_sum(self) -> int:
+        """What of a unit is used."""
+        return self.static_size + self.reserved_size + self.dyn_size
+
+
+@kernel("mm/percpu.c", "pcpu_build_alloc_info", left_out="CPUs that are near each other though of different nodes")
+def pcpu_build_alloc_info(boot: Boot, numa: NumaInfo, dyn_size: int, atom_size: int) -> PcpuAllocInfo:
+    """Decide how large a unit is, and how many units share one allocation."""
+    image = boot.spec.image
+    fixed = image.percpu_static + image.percpu_reserved
+    size_sum = round_up(fixed + max(dyn_size, PERCPU_DYNAMIC_EARLY_SIZE), PAGE_SIZE)
+    min_unit_size = max(size_sum, PCPU_MIN_UNIT_SIZE)
+    alloc_size = round_up(min_unit_size, atom_size)
+    cpus = groups_of(numa)
+    upa = best_units_per_alloc(alloc_size, min_unit_size, [len(group) for group in cpus])
+    padded = tuple((*group, *[NO_CPU] * (-len(group) % upa)) for group in cpus)
+    return PcpuAllocInfo(
+        static_size=image.percpu_static,
+        reserved_size=image.percpu_reserved,
+        dyn_size=size_sum - fixed,
+        unit_size=alloc_size // upa,
+        atom_size=atom_size,
+        alloc_size=alloc_size,
+        groups=padded,
+    )
+
+
+@invented("C's group_map, filled by pcpu_cpu_distance")
+def groups_of(numa: NumaInfo) -> list[list[int]]:
+    """The possible CPUs in groups, one a node, in the order of each group's first CPU."""
+    groups: dict[int, list[int]] = {}
+    for cpu, nid in enumerate(numa.cpu_to_node):
+        groups.setdefault(nid, []).append(cpu)
+    return list(groups.values())
+
+
+@invented("the middle part of pcpu_build_alloc_info", traced=False)
+def best_units_per_alloc(alloc_size: int, min_unit_size: int, group_sizes: list[int]) -> int:
+    """As many units in an allocation as need the fewest allocations, with at most a third of a unit a CPU unused.
+
+    >>> [best_units_per_alloc(2 << 20, 253952, group_sizes) for group_sizes in ([1], [2], [4], [8], [2, 2])]
+    [1, 2, 4, 8, 2]
+    """
+    last_allocs, best = 1 << 31, 0
+    for upa in range(alloc_size // min_unit_size, 0, -1):
+        if alloc_size % upa or alloc_size // upa % PAGE_SIZE:
+            continue
+        allocs = sum(-(-size // upa) for size in group_sizes)
+        wasted = allocs * upa - sum(group_sizes)
+        if wasted > sum(group_sizes) // 3:
+            continue
+        if allocs > last_allocs:
+            break
+        last_allocs, best = allocs, upa
+    return best
+
+
+@kernel("mm/percpu.c", "pcpu_embed_first_chunk", left_out="areas too far apart for vmalloc's area")
+def pcpu_embed_first_chunk(boot: Boot, numa: NumaInfo, dyn_size: int, atom_size: int) -> None:
+    """Take the units from the direct map, near their CPUs, and give back what they don't use."""
+    info = pcpu_build_alloc_info(boot, numa, dyn_size, atom_size)
+    memblock = boot.memblock
+    nr_units = sum(len(group) for group in info.groups)
+    info_size = SIZEOF_ALLOC_INFO + len(info.groups) * SIZEOF_GROUP_INFO + nr_units * SIZEOF_CPU_NUMBER
+    info_size = round_up(info_size, PAGE_SIZE)
+    info_addr = memblock_alloc_or_panic(memblock, info_size, PAGE_SIZE, "pcpu_build_alloc_info")
+    areas_size = round_up(len(info.groups) * boot.config.sizeof_pointer, PAGE_SIZE)
+    areas_addr = memblock_alloc_or_panic(memblock, areas_size, 64, "pcpu_embed_first_chunk")
+    areas = [pcpu_fc_alloc(boot, numa, group[0], len(group) * info.unit_size, atom_size) for group in info.groups]
+    for group, area in zip(info.groups, areas, strict=True):
+        for nth, cpu in enumerate(group):
+            unit = area + nth * info.unit_size
+            used = 0 if cpu == NO_CPU else info.size_sum
+            memblock_phys_free(memblock, unit + used, info.unit_size - used, caller="pcpu_embed_first_chunk")
+    boot.printk.info(
+        f"percpu: Embedded {info.size_sum >> PAGE_SHIFT} pages/cpu s{info.static_size} r{info.reserved_size} "
+        f"d{info.dyn_size} u{info.unit_size}"
+    )
+    pcpu_setup_first_chunk(boot, info)
+    memblock_phys_free(memblock, info_addr, info_size, caller="pcpu_embed_first_chunk")
+    memblock_phys_free(memblock, areas_addr, areas_size, caller="pcpu_embed_first_chunk")
+
+
+@kernel("mm/percpu.c", "pcpu_fc_alloc")
+def pcpu_fc_alloc(boot: Boot, numa: NumaInfo, cpu: int, size: int, align: int) -> int:
+    """Take a group's units above 16 MiB, in the node of its first CPU if that is online."""
+    nid = numa.cpu_to_node[cpu]
+    if nid == NUMA_NO_NODE or not numa.node_online[nid]:
+        boot.printk.info(f"cpu {cpu} has no node {nid} or node-local memory")
+        nid = NUMA_NO_NODE
+    area = memblock_alloc_try_nid(boot.memblock, size, align, MAX_DMA_ADDRESS, 0, nid, "pcpu_fc_alloc")
+    if not area:
+        raise KernelPanic(
+            "cannot initialize percpu area (err=-12)",
+            where="setup_per_cpu_areas",
+            remedy="give the machine more memory or fewer CPUs",
+        )
+    return area
+
+
+@kernel("mm/percpu.c", "pcpu_setup_first_chunk", left_out="filling the tables; checks")
+def pcpu_setup_first_chunk(boot: Boot, info: PcpuAllocInfo) -> None:
+    """Take the tables that say where the units are and what of them is free."""
+    pointer, possible = boot.config.sizeof_pointer, boot.spec.cpus.possible
+    tables = (
+        len(info.groups) * pointer,  # group_offsets
+        len(info.groups) * pointer,  # group_sizes
+        possible * SIZEOF_CPU_NUMBER,  # unit_map
+        possible * pointer,  # unit_off
+    )
+    for size in tables:
+        memblock_alloc_or_panic(boot.memblock, size, 64, "pcpu_setup_first_chunk")
+    pcpu_dump_alloc_info(boot, info)
+    nr_slots = max(info.unit_size.bit_length() - PCPU_SLOT_BASE_SHIFT + 2, 1) + 4
+    memblock_alloc_or_panic(boot.memblock, nr_slots * SIZEOF_LIST_HEAD, 64, "pcpu_setup_first_chunk")
+    start = info.static_size
+    if info.reserved_size:
+        pcpu_alloc_first_chunk(boot, start, info.reserved_size)
+        start += info.reserved_size
+    pcpu_alloc_first_chunk(boot, start, info.dyn_size)
+
+
+@kernel("mm/percpu.c", "pcpu_alloc_first_chunk", left_out="filling the tables")
+def pcpu_alloc_first_chunk(boot: Boot, start: int, map_size: int) -> None:
+    """Take the bookkeeping of one region of the units: [start, start + map_size) bytes from a unit's start."""
+    region_size = round_up(start % PAGE_SIZE + map_size, PAGE_SIZE)
+    pages, bits = region_size >> PAGE_SHIFT, region_size // PCPU_MIN_ALLOC_SIZE
+    tables = (
+        SIZEOF_CHUNK + bitmap_bytes(pages),  # struct pcpu_chunk with its map of populated pages
+        bitmap_bytes(bits),  # alloc_map
+        bitmap_bytes(bits + 1),  # bound_map
+        pages * SIZEOF_BLOCK_MD,  # md_blocks
+    )
+    for size in tables:
+        memblock_alloc_or_panic(boot.memblock, size, 64, "pcpu_alloc_first_chunk")
+
+
+@invented("BITS_TO_LONGS(bits) * sizeof(long)", traced=False)
+def bitmap_bytes(bits: int) -> int:
+    """The bytes of a bitmap, in whole longs of 64 bits."""
+    return -(-bits // 64) * 8
+
+
+@kernel("mm/percpu.c", "pcpu_dump_alloc_info")
+def pcpu_dump_alloc_info(boot: Boot, info: PcpuAllocInfo) -> None:
+    """Say the sizes, and which CPU is where: an allocation in brackets by its group, several on a line."""
+    group_width = len(str(len(info.groups)))
+    cpu_width = len(str(boot.spec.cpus.possible))
+    upa = info.alloc_size // info.unit_size
+    width = upa * (cpu_width + 1) + group_width + 3
+    per_line = 1 << (max(60 // width, 1).bit_length() - 1)
+    boot.printk.info(
+        f"pcpu-alloc: s{info.static_size} r{info.reserved_size} d{info.dyn_size} u{info.unit_size} "
+        f"alloc={info.alloc_size // info.atom_size}*{info.atom_size}"
+    )
+    shown = []
+    for number, group in enumerate(info.groups):
+        for first in range(0, len(group), upa):
+            cpus = ("-" * cpu_width if cpu == NO_CPU else f"{cpu:0{cpu_width}}" for cpu in group[first : first + upa])
+            shown.append(f"[{number:0{group_width}}] {' '.join(cpus)} ")
+    for first in range(0, len(shown), per_line):
+        boot.printk.info("pcpu-alloc: " + "".join(shown[first : first + per_line]))
