@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from kmemlab.mm.mem_map import MAX_ORDER, MemMap
-from kmemlab.mm.zone import Zone
-from kmemlab.sim.column import Column
+from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.zone import Zone, block_around, free_block_around
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, DoubleFree
-
-
-@invented("the block that a page lies in: C only asks a page whether it is the first of one")
-def block_around(heads: Column, pfn: int) -> int | None:
-    """The first page frame of the block around `pfn`, where `heads` holds 1 + order at each block's first page."""
-    for order in range(MAX_ORDER):
-        head = pfn & ~((1 << order) - 1)
-        if heads[head] and pfn < head + (1 << heads[head] - 1):
-            return head
-    return None
 
 
 @invented("errors that teach")
@@ -27,25 +16,25 @@ def wrong_free(page: MemMap, zone: Zone | None, pfn: int, order: int) -> BadRequ
         return BadRequest(
             f"pfn {pfn} is no page frame of this machine", where=where, remedy="free what alloc_pages returned"
         )
-    free = block_around(page.buddy, pfn)
+    free = free_block_around(zone, pfn)
     if free is not None:
         return DoubleFree(
-            f"pfn {pfn} is free already: it lies in the free block at pfn {free}, order {page.buddy[free] - 1}",
+            f"pfn {pfn} is free already: it lies in the free block at pfn {free[0]}, order {free[1]}",
             where=where,
             remedy="free each block once; with machine.record() before the run its timeline tells who freed it first",
         )
     held = block_around(page.owned, pfn)
-    if held == pfn:
+    if held is not None and held[0] == pfn:
         return BadRequest(
-            f"the block at pfn {pfn} was allocated with order {page.owned[pfn] - 1}, not {order}",
+            f"the block at pfn {pfn} was allocated with order {held[1]}, not {order}",
             where=where,
-            remedy=f"free it with order {page.owned[pfn] - 1}",
+            remedy=f"free it with order {held[1]}",
         )
     if held is not None:
         return BadRequest(
-            f"pfn {pfn} lies inside the block at pfn {held}, order {page.owned[held] - 1}",
+            f"pfn {pfn} lies inside the block at pfn {held[0]}, order {held[1]}",
             where=where,
-            remedy=f"free the block by its first page: free_pages({held}, {page.owned[held] - 1})",
+            remedy=f"free the block by its first page: free_pages({held[0]}, {held[1]})",
         )
     return BadRequest(
         f"pfn {pfn} was never allocated: boot reserved it, or it is a hole in zone {zone.name}",

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from kmemlab.sim.column import Column, column, copy_column, index_typecode
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.recording import plain_column
 from kmemlab.sim.struct import Cell, Struct
 from kmemlab.types.errors import TooLarge
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
@@ -119,9 +119,3 @@ class Ram(Struct):
         for place in range(1, used):
             twin.place[twin.frame[place]] = place
         return twin
-
-
-@invented("a recorded column is wrapped", traced=False)
-def plain_column(cells: Column | RecordingColumn) -> Column:
-    """The memory behind a column, recorded or not."""
-    return cells.plain if isinstance(cells, RecordingColumn) else cells

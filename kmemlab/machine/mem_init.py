@@ -21,12 +21,12 @@ from kmemlab.boot.memblock import (
 from kmemlab.boot.numa import nodes_of
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, add_free_run, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_KERNEL
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up, round_down
 
 IO_TLB_DEFAULT_SIZE = 64 * MIB
 IO_TLB_SLOT_SIZE = 2048
@@ -183,11 +183,25 @@ def deferred_init_memmap(mm: Mm, nid: int) -> None:
             deferred_free_pages(mm, zone_of(mm, nid, start_pfn), start_pfn, end_pfn)
 
 
+@invented("lazy hand-over: a terabyte costs no more than a gigabyte until it is used")
+def hand_over_run(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> bool:
+    """Free whole blocks of the largest order as one run, in the order in which they would follow one another."""
+    if not add_free_run(zone, pfn, end_pfn, get_pageblock_migratetype(mm.page, pfn)):
+        return False
+    zone.managed_pages += end_pfn - pfn
+    return True
+
+
 @kernel("mm/page_alloc.c", "deferred_free_pages", formerly=("deferred_free_range",))
 def deferred_free_pages(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> None:
     """Free whole pageblocks at once, and the ragged ends page by page."""
     whole = 1 << PAGEBLOCK_ORDER
     while pfn < end_pfn:
+        if pfn % MAX_ORDER_NR_PAGES == 0 and pfn + MAX_ORDER_NR_PAGES < end_pfn:
+            untouched = round_down(end_pfn, MAX_ORDER_NR_PAGES)
+            if hand_over_run(mm, zone, pfn, untouched):
+                pfn = untouched
+                continue
         order = PAGEBLOCK_ORDER if pfn % whole == 0 and pfn + whole <= end_pfn else 0
         free_pages_core(mm, zone, pfn, order)
         pfn += 1 << order

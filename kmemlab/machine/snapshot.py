@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from kmemlab.boot.memblock import Memblock, MemblockType
 from kmemlab.machine.kernel import Kernel
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.free_run import within_run
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
+from kmemlab.mm.zone import NR_FREE_PAGES, TOP_ORDER, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.list_head import list_for_each
-from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.recording import RecordingColumn, plain_column
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import pfn_down, pfn_up, round_up
@@ -238,7 +238,7 @@ def zone_snapshot(zone: Zone) -> ZoneSnapshot:
             first = zone.page.lru.next[head]
             # Before boot has made the lists, a head points at page 0, which does not point back.
             if first != head and zone.page.lru.prev[first] == head:
-                lists.append(FreeList(order, name, tuple(list_for_each(zone.page.lru, head))))
+                lists.append(FreeList(order, name, tuple(free_blocks(zone, order, migratetype))))
     return ZoneSnapshot(
         zone.node,
         zone.index,
@@ -271,7 +271,7 @@ def frame_map(
         _paint_boot(cells, start, memblock)
     for pfn, order in _heads(zone.page.owned, start, end):
         _paint(cells, start, pfn, order, IN_USE | order)
-    for pfn, order in _heads(zone.page.buddy, start, end):
+    for pfn, order in (*_heads(zone.page.buddy, start, end), *_run_blocks(zone, start, end)):
         if not cells[max(pfn, start) - start] & HOLE:
             _paint(cells, start, pfn, order, order)
     return FrameMap(start, bytes(cells))
@@ -279,12 +279,19 @@ def frame_map(
 
 def _heads(view: Column | RecordingColumn, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The blocks that reach into [start, end), by a column that holds 1 + order at their first frame."""
-    plain = view.plain if isinstance(view, RecordingColumn) else view
+    plain = plain_column(view)
     first = start & -(1 << (MAX_ORDER - 1))
     for found in _SET.finditer(bytes(plain[first:end])):
         pfn, order = first + found.start(), found[0][0] - 1
         if pfn + (1 << order) > start:
             yield pfn, order
+
+
+def _run_blocks(zone: Zone, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The free blocks of [start, end) that no page tells of, because boot handed them over as one."""
+    for pfn in range(start & -MAX_ORDER_NR_PAGES, end, MAX_ORDER_NR_PAGES):
+        if within_run(zone.runs, pfn):
+            yield pfn, TOP_ORDER
 
 
 def _paint(cells: bytearray, start: int, pfn: int, order: int, cell: int) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from kmemlab.mm.buddy import find_buddy_pfn, pageblocks_may_join
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
+from kmemlab.mm.free_run import within_run
+from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.list_head import list_for_each
-from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.recording import plain_column
 from kmemlab.types.errors import KmemlabError
+from kmemlab.types.migratetype import MIGRATE_TYPES
+
+_SET = re.compile(rb"[^\0]", re.DOTALL)
 
 
 class BrokenLaw(KmemlabError):
@@ -17,15 +23,15 @@ class BrokenLaw(KmemlabError):
 
 @invented("a law is code beside the structure it speaks of", traced=False)
 def check_zone(zone: Zone) -> None:
-    """Every free block is on one list, whole, aligned, in its zone, counted, and not beside a buddy it should have joined.
+    """Every free block is on one list, whole, aligned, in its zone, counted, and joined with its buddy if that is free.
 
     Raises `BrokenLaw` that names the law and the block.
     """
     blocks = {}
     for order in range(MAX_ORDER):
         on_lists = 0
-        for head in zone.free_list[order]:
-            for pfn in list_for_each(zone.page.lru, head):
+        for migratetype in range(MIGRATE_TYPES):
+            for pfn in free_blocks(zone, order, migratetype):
                 _check_block(zone, pfn, order)
                 blocks[pfn] = order
                 on_lists += 1
@@ -40,7 +46,7 @@ def _check_block(zone: Zone, pfn: int, order: int) -> None:
         _broken(zone, f"the block at pfn {pfn}, order {order}, is not within the zone")
     if pfn & ((1 << order) - 1):
         _broken(zone, f"the block at pfn {pfn} is not aligned to order {order}")
-    if page.buddy[pfn] != 1 + order:
+    if page.buddy[pfn] != 1 + order and not within_run(zone.runs, pfn):
         _broken(zone, f"the block at pfn {pfn} is on a list of order {order}, but its page says {page.buddy[pfn] - 1}")
     if page.owned[pfn]:
         _broken(zone, f"the block at pfn {pfn} is free and held at once")
@@ -58,20 +64,23 @@ def _check_whole(zone: Zone, blocks: dict[int, int]) -> None:
         if pfn < end:
             _broken(zone, f"the block at pfn {pfn} overlaps the one before it")
         end = pfn + (1 << blocks[pfn])
-    heads = zone.page.buddy
-    plain = heads.plain if isinstance(heads, RecordingColumn) else heads
-    span = bytes(plain[zone.zone_start_pfn : zone_end_pfn(zone)])
-    marked = (
-        {zone.zone_start_pfn + at for at, cell in enumerate(span) if cell}
-        if len(span) - span.count(0) != len(blocks)
-        else set(blocks)
-    )
-    lost = [pfn for pfn in marked - set(blocks) if zone.page.zone_slot[pfn >> PAGEBLOCK_ORDER] == zone.slot]
+    lost = set(_marked(zone)) - set(blocks)
     if lost:
         _broken(zone, f"pfn {min(lost)} says it heads a free block, but it is on no list")
     pages = sum(1 << order for order in blocks.values())
     if zone.vm_stat[NR_FREE_PAGES] != pages:
         _broken(zone, f"NR_FREE_PAGES is {zone.vm_stat[NR_FREE_PAGES]}, but the lists hold {pages} pages")
+
+
+def _marked(zone: Zone) -> Iterator[int]:
+    """The pages of the zone that say they head a free block; stretches without a memory map are passed over."""
+    buddy, slots = plain_column(zone.page.buddy), plain_column(zone.page.zone_slot)
+    for first in range(zone.zone_start_pfn & -PAGES_PER_SECTION, zone_end_pfn(zone), PAGES_PER_SECTION):
+        of_section = slots[first >> PAGEBLOCK_ORDER : (first + PAGES_PER_SECTION) >> PAGEBLOCK_ORDER]
+        if zone.slot in of_section:
+            for found in _SET.finditer(bytes(buddy[first : first + PAGES_PER_SECTION])):
+                if of_section[found.start() >> PAGEBLOCK_ORDER] == zone.slot:
+                    yield first + found.start()
 
 
 @invented("conservation: an expand() that loses pages passes every check of structure", traced=False)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, MemMap
+from collections.abc import Iterator
+
+from kmemlab.mm.free_run import MOST_RUNS, FreeRuns, run_of, thread_next, unthreaded
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, MemMap
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del
+from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del, list_for_each
 from kmemlab.sim.struct import Cell, Struct
 from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_TYPES
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
+TOP_ORDER = MAX_ORDER - 1
 LISTS_PER_ZONE = MAX_ORDER * MIGRATE_TYPES
 
 # enum zone_stat_item: the index of a counter in zone.vm_stat.
@@ -55,6 +59,7 @@ class Zone(Struct):
             for order in range(MAX_ORDER)
         )
         self.nr_free = column("q", MAX_ORDER)
+        self.runs = FreeRuns()
         self.vm_stat = column("q", NR_ZONE_STATS)
         self.lowmem_reserve = column("q", MAX_NR_ZONES)
         self.watermark = column("q", 4)
@@ -108,6 +113,8 @@ def add_to_free_list_tail(zone: Zone, pfn: int, order: int, migratetype: int) ->
 def move_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
     """Move a free block to the end of another type's list of the same order."""
     lru = zone.page.lru
+    if order == TOP_ORDER:
+        thread_next(zone.runs, lru, zone.page.buddy, pfn)
     list_del(lru, pfn)
     list_add_tail(lru, pfn, zone.free_list[order][migratetype])
 
@@ -116,9 +123,53 @@ def move_to_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> Non
 def del_page_from_free_list(zone: Zone, pfn: int, order: int) -> None:
     """Take the free block at `pfn` off the list that it is on, whatever its type."""
     page = zone.page
+    if order == TOP_ORDER:
+        thread_next(zone.runs, page.lru, page.buddy, pfn)
     list_del(page.lru, pfn)
     page.buddy[pfn] = 0
     zone.nr_free[order] -= 1
+
+
+@invented("lazy hand-over")
+def add_free_run(zone: Zone, pfn: int, end_pfn: int, migratetype: int) -> bool:
+    """Put the largest blocks of [`pfn`, `end_pfn`) at the end of their list, as one entry; whether that could be done."""
+    runs = zone.runs
+    if runs.count == MOST_RUNS:
+        return False
+    runs.start[runs.count] = pfn
+    runs.end[runs.count] = end_pfn
+    runs.count += 1
+    add_to_free_list_tail(zone, pfn, TOP_ORDER, migratetype)
+    zone.nr_free[TOP_ORDER] += (end_pfn - pfn) // MAX_ORDER_NR_PAGES - 1
+    zone.vm_stat[NR_FREE_PAGES] += end_pfn - pfn
+    return True
+
+
+@invented("whoever looks at a free list sees every block of it, threaded or not", traced=False)
+def free_blocks(zone: Zone, order: int, migratetype: int) -> Iterator[int]:
+    """The free blocks of an order and type, the next to be taken first."""
+    for pfn in list_for_each(zone.page.lru, zone.free_list[order][migratetype]):
+        yield pfn
+        if order == TOP_ORDER:
+            yield from unthreaded(zone.runs, pfn)
+
+
+@invented("C only asks a page whether it is the first of a free block", traced=False)
+def free_block_around(zone: Zone, pfn: int) -> tuple[int, int] | None:
+    """The free block (first page frame, order) that holds a page frame, or None."""
+    if run_of(zone.runs, pfn) is not None:
+        return pfn & -MAX_ORDER_NR_PAGES, TOP_ORDER
+    return block_around(zone.page.buddy, pfn)
+
+
+@invented("a column that holds 1 + order at each block's first page tells which block a page is in", traced=False)
+def block_around(heads: Column, pfn: int) -> tuple[int, int] | None:
+    """The block (first page frame, order) around `pfn`, by such a column; None where there is none."""
+    for order in range(MAX_ORDER):
+        head = pfn & -(1 << order)
+        if heads[head] and pfn < head + (1 << heads[head] - 1):
+            return head, heads[head] - 1
+    return None
 
 
 @kernel("mm/page_alloc.c", "get_pfnblock_flags_mask", left_out="the skip bit of compaction", traced=False)

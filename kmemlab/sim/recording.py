@@ -77,6 +77,11 @@ class RecordingColumn:
         return self.plain.format
 
 
+def plain_column(view: Column | RecordingColumn) -> Column:
+    """The cells themselves, for whoever reads many at once."""
+    return view.plain if isinstance(view, RecordingColumn) else view
+
+
 class RecordingU64(RecordingColumn):
     """The same for cells whose values may not fit the log's signed word."""
 

@@ -11,8 +11,7 @@ from kmemlab.boot.memblock import Memblock
 from kmemlab.machine.snapshot import E820Snapshot, FrameMap, frame_map, ranges_snapshot, zone_snapshot
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, zone_end_pfn
-from kmemlab.sim.column import Column
-from kmemlab.sim.recording import RecordingColumn
+from kmemlab.sim.recording import plain_column
 from kmemlab.sim.timeline import Call, Event
 from kmemlab.views import frame_map as frame_view
 from kmemlab.views.memory_map import alt_of, memory_map_svg, unsorted_svg
@@ -71,10 +70,6 @@ def in_order(table: E820Snapshot) -> bool:
     return all(a.end <= b.start for a, b in pairwise(entry for entry in table.entries if entry.size))
 
 
-def _plain(view: Column | RecordingColumn) -> Column:
-    return view.plain if isinstance(view, RecordingColumn) else view
-
-
 class ZonePanel:
     """The page frames and free lists of a zone.
 
@@ -125,9 +120,9 @@ class ZonePanel:
 
     def wrote(self, event: Event) -> What | None:
         """The zone's count of free pages, and blocks marked free or not outside the list functions."""
-        if event.column is _plain(self.zone.vm_stat) and event.index == NR_FREE_PAGES:
+        if event.column is plain_column(self.zone.vm_stat) and event.index == NR_FREE_PAGES:
             return What("free pages", 0)
-        if event.column is _plain(self.zone.page.buddy):
+        if event.column is plain_column(self.zone.page.buddy):
             return What("page", event.index)
         return None
 
@@ -194,9 +189,9 @@ class E820Panel:
     def wrote(self, event: Event) -> What | None:
         """An entry, or their number."""
         table = self.table
-        if event.column in (_plain(table.addr), _plain(table.size), _plain(table.type)):
+        if event.column in (plain_column(table.addr), plain_column(table.size), plain_column(table.type)):
             return What("entry", event.index)
-        if event.column is _plain(table.cells):
+        if event.column is plain_column(table.cells):
             return What("nr_entries", -1)
         return None
 
