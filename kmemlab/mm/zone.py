@@ -132,7 +132,7 @@ def del_page_from_free_list(zone: Zone, pfn: int, order: int) -> None:
 
 @invented("lazy hand-over")
 def add_free_run(zone: Zone, pfn: int, end_pfn: int, migratetype: int) -> bool:
-    """Put the largest blocks of [`pfn`, `end_pfn`) at the end of their list, as one entry; whether that could be done."""
+    """Put the largest blocks of [`pfn`, `end_pfn`) at the end of their list, as one entry; whether that could be."""
     runs = zone.runs
     if runs.count == MOST_RUNS:
         return False
