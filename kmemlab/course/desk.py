@@ -6,6 +6,7 @@ start(student="ada") ──▶ Student ──┬──▶ given("e820.last_pfn")
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from kmemlab.course.box import html_box, text_box
@@ -75,7 +76,7 @@ def hint(name: str) -> None:
     task = load_all().find(name)
     shown = min(_desk.hints_shown.get(name, 0), len(task.hints) - 1)
     _desk.hints_shown[name] = shown + 1
-    print(f"{name}, hint {shown + 1} of {len(task.hints)}: {task.hints[shown]}")
+    print(textwrap.fill(f"{name}, hint {shown + 1} of {len(task.hints)}: {task.hints[shown]}", 100))
 
 
 def _given(task: Task, student: Student) -> Any:

@@ -96,7 +96,13 @@ def show(function: Callable[..., Any] | str, *, doc: bool = True) -> Listing:
     """
     mark = _marked(function)
     lines = _source_lines(mark.function)
-    first = next(at for at, line in enumerate(lines) if line.lstrip().startswith(("def ", "class ")))
+    first = next((at for at, line in enumerate(lines) if line.lstrip().startswith(("def ", "class "))), None)
+    if first is None:
+        raise BadRequest(
+            f"the file of {mark.python_path} has changed since it was read",
+            where="show",
+            remedy="restart the kernel of this notebook",
+        )
     source = textwrap.dedent("".join(lines[first:])).rstrip()
     return Listing(mark, source if doc else _without_docstring(source))
 
