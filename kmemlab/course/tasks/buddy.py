@@ -69,7 +69,8 @@ def compare(got: dict[int, list[int]], expected: dict[int, list[int]], law: str)
 
 def load(machine: Machine, seed: int, steps: int = 120) -> Iterator[str]:
     """A seeded mix of requests; yields what each one came to."""
-    rng, held = Random(seed), []
+    rng = Random(seed)
+    held: list[tuple[int, int]] = []
     for _ in range(steps):
         if held and rng.random() < 0.45:
             pfn, order = held.pop(rng.randrange(len(held)))
