@@ -21,7 +21,7 @@ from kmemlab.alloc.kmem_cache import (
     SlubParams,
 )
 from kmemlab.alloc.slab_geometry import calculate_alignment, kmem_cache_open
-from kmemlab.alloc.slub_params import kmem_cache_flags, parse_slub_params
+from kmemlab.alloc.slub_params import kmem_cache_flags
 from kmemlab.boot.cmdline import next_arg
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
@@ -82,7 +82,6 @@ class KmallocCaches(Struct):
 def kmem_cache_init(slab: KmallocCaches) -> None:
     """Make the first caches: for the per-node data of caches, for caches themselves, then kmalloc's."""
     params, boot = slab.params, slab.mm.boot
-    parse_slub_params(params, boot.printk)
     cpus = boot.spec.cpus
     # Some machines only know the CPUs that are running; if that is just one, ask how many there may be.
     params.nr_cpus = cpus.present if cpus.present > 1 else cpus.possible

@@ -9,7 +9,6 @@ The loop lives here and not in memblock, because memblock lies below the page al
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.boot.cmdline import cmdline_find_option
 from kmemlab.boot.direct_map import kaslr_memory_enabled
 from kmemlab.boot.memblock import (
@@ -18,15 +17,14 @@ from kmemlab.boot.memblock import (
     memblock_alloc_try_nid,
     memblock_setclr_flag,
 )
-from kmemlab.boot.numa import nodes_of
-from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
+from kmemlab.machine.deferred_init import alloc_pages_early, free_pages_core, zone_of
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, add_free_run, get_pageblock_migratetype
+from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_KERNEL
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up, round_down
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up
 
 IO_TLB_DEFAULT_SIZE = 64 * MIB
 IO_TLB_SLOT_SIZE = 2048
@@ -116,23 +114,6 @@ def free_pages_memory(mm: Mm, nid: int, start: int, end: int) -> None:
         start += 1 << order
 
 
-@invented("C reads the zone from the page's flags", traced=False)
-def zone_of(mm: Mm, nid: int, pfn: int) -> Zone:
-    """The zone of the node that holds a page frame of its memory."""
-    for zone in mm.node_data[nid].node_zones:
-        if zone.present_pages and zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages:
-            return zone
-    raise AssertionError(f"page frame {pfn:#x} is in no zone of node {nid}")
-
-
-@kernel("mm/page_alloc.c", "__free_pages_core")
-def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
-    """The first time that a block becomes free: it is the zone's to manage from now on."""
-    zone.managed_pages += 1 << order
-    # At the tail: what was there from boot stays whole longest.
-    free_one_page(zone, pfn, order, get_pageblock_migratetype(mm.page, pfn), FPI_TO_TAIL)
-
-
 @kernel("arch/x86/mm/init_64.c", "preallocate_vmalloc_pages", left_out="entering them into the page table")
 def preallocate_vmalloc_pages(mm: Mm) -> None:
     """Take a page table for each top-level entry of the vmalloc area: then all processes share what is below them."""
@@ -140,7 +121,7 @@ def preallocate_vmalloc_pages(mm: Mm) -> None:
     if kaslr_memory_enabled(mm.boot):
         start += GIB  # KASLR moves it by some GiB, so that it touches one entry more
     for _ in range(start // entry, (start + size - 1) // entry + 1):
-        if alloc_pages_inner(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0]) is None:
+        if alloc_pages_early(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0]) is None:
             raise KernelPanic(
                 "Failed to pre-allocate p4d pages for vmalloc area",
                 where="preallocate_vmalloc_pages",
@@ -159,49 +140,3 @@ def mem_init_print_info(mm: Mm) -> None:
         f"Memory: {free * 4}K/{present * 4}K available ({kib.code}K kernel code, {kib.rwdata}K rwdata, "
         f"{kib.rodata}K rodata, {kib.init}K init, {kib.bss}K bss, {reserved * 4}K reserved, 0K cma-reserved)"
     )
-
-
-@kernel("mm/page_alloc.c", "page_alloc_init_late", left_out="the other work of this function; shuffling")
-def page_alloc_init_late(mm: Mm) -> None:
-    """Free the pages that were deferred, node by node (C: one thread a node, at the same time)."""
-    for nid in nodes_of(mm.numa.node_online):
-        if mm.node_has_memory[nid]:
-            deferred_init_memmap(mm, nid)
-
-
-@kernel("mm/page_alloc.c", "deferred_init_memmap", left_out="threads; the time that it took")
-def deferred_init_memmap(mm: Mm, nid: int) -> None:
-    """Free what lies behind the node's first deferred page, up to the end of its last zone."""
-    pgdat = mm.node_data[nid]
-    first_init_pfn = pgdat.first_deferred_pfn
-    if first_init_pfn == U64_MAX:
-        return
-    pgdat.first_deferred_pfn = U64_MAX
-    for start, end, _ in for_each_free_mem_range(mm.boot.memblock, nid=nid):
-        start_pfn, end_pfn = max(pfn_up(start), first_init_pfn), pfn_down(end)
-        if start_pfn < end_pfn:
-            deferred_free_pages(mm, zone_of(mm, nid, start_pfn), start_pfn, end_pfn)
-
-
-@invented("lazy hand-over: a terabyte costs no more than a gigabyte until it is used")
-def hand_over_run(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> bool:
-    """Free whole blocks of the largest order as one run, in the order in which they would follow one another."""
-    if not add_free_run(zone, pfn, end_pfn, get_pageblock_migratetype(mm.page, pfn)):
-        return False
-    zone.managed_pages += end_pfn - pfn
-    return True
-
-
-@kernel("mm/page_alloc.c", "deferred_free_pages", formerly=("deferred_free_range",))
-def deferred_free_pages(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> None:
-    """Free whole pageblocks at once, and the ragged ends page by page."""
-    whole = 1 << PAGEBLOCK_ORDER
-    while pfn < end_pfn:
-        if pfn % MAX_ORDER_NR_PAGES == 0 and pfn + MAX_ORDER_NR_PAGES < end_pfn:
-            untouched = round_down(end_pfn, MAX_ORDER_NR_PAGES)
-            if hand_over_run(mm, zone, pfn, untouched):
-                pfn = untouched
-                continue
-        order = PAGEBLOCK_ORDER if pfn % whole == 0 and pfn + whole <= end_pfn else 0
-        free_pages_core(mm, zone, pfn, order)
-        pfn += 1 << order

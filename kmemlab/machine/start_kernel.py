@@ -5,6 +5,7 @@ Read it as a table of contents: one call a line, in the order of Linux 6.1, and 
 
 from __future__ import annotations
 
+from kmemlab.alloc.hugetlb import hugetlb_init
 from kmemlab.alloc.kmalloc_caches import kmem_cache_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
@@ -14,19 +15,20 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
 from kmemlab.boot.setup_percpu import setup_per_cpu_areas
+from kmemlab.machine.deferred_init import page_alloc_init_late
 from kmemlab.machine.free_reserved import alternative_instructions, free_initmem, free_initrd_mem, mark_rodata_ro
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
     mem_init_print_info,
     memblock_free_all,
-    page_alloc_init_late,
     pci_iommu_alloc,
     preallocate_vmalloc_pages,
     report_meminit,
 )
+from kmemlab.machine.parse_args import parse_args
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
-from kmemlab.mm.system_hash import vfs_caches_init_early
+from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
 from kmemlab.mm.zonelist import build_all_zonelists
 from kmemlab.sim.kernel import invented, kernel
@@ -94,6 +96,7 @@ MEM_INIT = (
 KERNEL_INIT_FREEABLE = (
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
+    Stage(hugetlb_init,                "mm",     "pools of huge pages for programs (subsys)"),
     Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
     Stage(e820__reserve_resources_late, "boot",  "the rest of the resource tree (subsys)"),
     Stage(free_initrd_mem,             "mm",     "the initrd is unpacked (rootfs)"),
@@ -108,11 +111,13 @@ START_KERNEL = (
     Stage(setup_per_cpu_areas,         "boot, numa", "each CPU's own variables"),
     Stage(build_all_zonelists,         "mm",     "in which order zones are asked for pages"),
     Stage(print_kernel_command_line,   "boot",   "once more"),
+    Stage(parse_args,                  "kernel", "slub_debug=, hugepages= and the like"),
     Stage(print_unknown_bootoptions,   "boot",   "what is not for the kernel"),
     Stage(setup_log_buf_late,          "boot",   "a larger log, if there are many CPUs"),
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
     Stage(setup_cpu_entry_areas,       "boot",   "page tables for what a CPU needs when it enters the kernel"),
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
+    Stage(stack_depot_early_init,      "mm",     "a table of call stacks, if slabs shall remember them"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
     Stage(kmem_cache_init,             "slab",   "the caches that kmalloc takes objects from"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
+from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
@@ -37,6 +38,7 @@ class Mm(Struct):
     required_movablecore = Cell()
     required_movablecore_percent = Cell()
     mirrored_kernelcore = Cell()
+    stack_depot_want_early_init = Cell()  # lib/stackdepot.c: somebody will store call stacks
     # how far defer_init has come
     prev_end_pfn = Cell()
     nr_initialised = Cell()
@@ -60,6 +62,7 @@ class Mm(Struct):
         self.numa = numa
         self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
+        self.hugetlb = Hugetlb(nr_nodes)
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
         self.node_load = column("q", nr_nodes)
         self.zone_movable_pfn = column("q", nr_nodes)

@@ -11,6 +11,7 @@ from kmemlab.types.units import GIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse,
 
 ADAPT_SCALE_BASE = 64 * GIB >> PAGE_SHIFT
 DENTRY_SCALE, INODE_SCALE = 13, 14  # one bucket for each 8 and 16 KiB of memory
+STACK_HASH_SCALE, STACK_HASH_ORDER_MIN, STACK_HASH_ORDER_MAX = 14, 12, 20
 
 
 @kernel("mm/page_alloc.c", "hashdist", traced=False)
@@ -53,6 +54,15 @@ def vfs_hash_tables(mm: Mm) -> tuple[tuple[str, int], ...]:
         ("Dentry cache", hash_entries(mm, DENTRY_SCALE, dentries)),
         ("Inode-cache", hash_entries(mm, INODE_SCALE, inodes)),
     )
+
+
+@kernel("lib/stackdepot.c", "stack_depot_early_init", left_out="stack_hash_order; KASAN")
+def stack_depot_early_init(mm: Mm) -> None:
+    """If slabs shall remember who allocated each object (slub_debug=U): take the table of call stacks."""
+    disabled = any(parameq(name, "stack_depot_disable") for name, _ in next_arg(mm.boot.spec.cmdline))
+    if mm.stack_depot_want_early_init and not disabled:
+        low, high = 1 << STACK_HASH_ORDER_MIN, 1 << STACK_HASH_ORDER_MAX
+        alloc_early_system_hash(mm, "stackdepot", hash_entries(mm, STACK_HASH_SCALE, low_limit=low, high_limit=high))
 
 
 @kernel("mm/page_alloc.c", "alloc_large_system_hash", left_out="a table that doesn't fit is halved")

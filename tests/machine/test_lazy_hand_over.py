@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from kmemlab.machine.deferred_init import hand_over_run
 from kmemlab.machine.machine import Machine
-from kmemlab.machine.mem_init import hand_over_run
 from kmemlab.machine.snapshot import frame_map, zone_snapshot
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import TOP_ORDER, Zone
