@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from kmemlab.boot.memblock import (
+    Memblock,
     for_each_mem_pfn_range,
     memblock_alloc,
     memblock_alloc_exact_nid_raw,
@@ -34,7 +35,7 @@ def sparse_init(mm: Mm) -> None:
     """Take memory for the memory map, node by node."""
     memblocks_present(mm)
     touched: set[tuple[int, int]] = set()
-    for nid, run in groupby(present_sections(mm), key=lambda section: section[1]):
+    for nid, run in groupby(present_sections(mm.boot.memblock), key=lambda section: section[1]):
         sparse_init_nid(mm, nid, [number for number, _ in run], touched)
 
 
@@ -46,7 +47,7 @@ def memblocks_present(mm: Mm) -> None:
     roots = nr_sections // SECTIONS_PER_ROOT
     memblock_alloc(mm.boot.memblock, config.sizeof_pointer * roots, caller="sparse_init")
     made = set()
-    for number, nid in present_sections(mm):
+    for number, nid in present_sections(mm.boot.memblock):
         root = number // SECTIONS_PER_ROOT
         if root not in made:
             made.add(root)
@@ -55,12 +56,12 @@ def memblocks_present(mm: Mm) -> None:
 
 
 @invented("C keeps the node of each section in the section")
-def present_sections(mm: Mm) -> Iterator[tuple[int, int]]:
+def present_sections(memblock: Memblock, pages_per_section: int = PAGES_PER_SECTION) -> Iterator[tuple[int, int]]:
     """The sections that hold memory, ascending, each with its node: that of the first memory in it."""
     following = 0
-    for start_pfn, end_pfn, nid in for_each_mem_pfn_range(mm.boot.memblock):
-        first = max(following, start_pfn // PAGES_PER_SECTION)
-        following = max(following, (end_pfn - 1) // PAGES_PER_SECTION + 1)
+    for start_pfn, end_pfn, nid in for_each_mem_pfn_range(memblock):
+        first = max(following, start_pfn // pages_per_section)
+        following = max(following, (end_pfn - 1) // pages_per_section + 1)
         for number in range(first, following):
             yield number, nid
 
@@ -76,14 +77,17 @@ def sparse_init_nid(mm: Mm, nid: int, sections: list[int], touched: set[tuple[in
     large_pages = "pse" in mm.boot.spec.cpus.flags
     for number in sections:
         address = number * map_size
-        spans = [P4D_PAGE_SPAN] if mm.boot.page_table_levels == 5 else []
-        spans += [PUD_PAGE_SPAN, PMD_PAGE_SPAN]
-        if not large_pages:
-            spans.append(2 * MIB)
-        for span in spans:
+        for span in vmemmap_spans(mm.boot.page_table_levels, large_pages):
             if (span, address // span) not in touched:
                 touched.add((span, address // span))
                 vmemmap_alloc_block(mm, nid)
+
+
+@invented("how far each kind of page table reaches", traced=False)
+def vmemmap_spans(levels: int, large_pages: bool) -> tuple[int, ...]:
+    """The bytes of vmemmap that one page table of each kind maps, the highest first."""
+    highest = (P4D_PAGE_SPAN,) if levels == 5 else ()
+    return (*highest, PUD_PAGE_SPAN, PMD_PAGE_SPAN, *(() if large_pages else (2 * MIB,)))
 
 
 @kernel("mm/sparse-vmemmap.c", "vmemmap_alloc_block", left_out="after boot: memory hotplug")

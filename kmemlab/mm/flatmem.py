@@ -1,0 +1,89 @@
+"""FLATMEM: one array of struct page from page frame 0 to the last, holes included.
+
+memory    |███|   hole   |██████████|
+mem_map   |ppp|pppppppppp|pppppppppp|      a hole costs as much as memory, but the way is the shortest of all
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.memblock import Memblock, memblock_alloc_try_nid, memblock_alloc_try_nid_raw
+from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
+from kmemlab.mm.memory_model import Loads, MapPiece, MemoryModel, ModelMachine
+from kmemlab.sim.kernel import kernel
+from kmemlab.types.errors import KernelPanic
+from kmemlab.types.memory_model import MemoryModelKind
+from kmemlab.types.units import round_down, round_up
+
+NR_PAGEBLOCK_BITS = 4  # what is kept of each pageblock: its mobility type, and a hint for compaction
+MAX_DMA_PFN, MAX_DMA32_PFN = 1 << 12, 1 << 20
+
+
+@kernel("include/asm-generic/memory_model.h", "CONFIG_FLATMEM", left_out="ARCH_PFN_OFFSET: 0 on x86")
+class Flatmem(MemoryModel):
+    """One array for the whole machine, which is one node. Every page frame below the last has a struct page."""
+
+    kind = MemoryModelKind.FLATMEM
+    mem_map: int
+
+    def build(self) -> tuple[tuple[MapPiece, ...], tuple[tuple[str, int], ...]]:
+        """Take one piece for all of it."""
+        start_pfn, end_pfn = self.machine.ranges[0][0], self.machine.max_pfn
+        piece = alloc_node_mem_map(self.memblock, self.machine, 0, start_pfn, end_pfn, self.sizeof_page)
+        self.mem_map = piece.va - piece.first_pfn * self.sizeof_page
+        usemaps = setup_usemap(self.memblock, self.machine, 0, start_pfn, end_pfn)
+        return (piece,), (("mem_map", self.machine.config.sizeof_pointer), ("zone->pageblock_flags", sum(usemaps)))
+
+    def pfn_valid(self, pfn: int) -> bool:
+        """Whether the number lies within the array: that says nothing of holes."""
+        return self.pieces[0].first_pfn <= pfn < self.machine.max_pfn
+
+    def _pfn_to_page(self, pfn: int, loads: Loads) -> int:
+        return loads.load("mem_map", self.mem_map) + pfn * self.sizeof_page
+
+    def _page_to_pfn(self, page: int, loads: Loads) -> int:
+        return (page - loads.load("mem_map", self.mem_map)) // self.sizeof_page
+
+
+@kernel("mm/page_alloc.c", "alloc_node_mem_map", formerly=("alloc_remap",))
+def alloc_node_mem_map(
+    memblock: Memblock, machine: ModelMachine, nid: int, start_pfn: int, end_pfn: int, sizeof_page: int
+) -> MapPiece:
+    """Take the array of a node. Its ends are rounded to the largest block, so that merging never looks beyond it."""
+    start_pfn, end_pfn = round_down(start_pfn, MAX_ORDER_NR_PAGES), round_up(end_pfn, MAX_ORDER_NR_PAGES)
+    size = (end_pfn - start_pfn) * sizeof_page
+    pa = memblock_alloc_try_nid_raw(memblock, size, 64, nid=nid, caller="memmap_alloc")
+    if not pa:
+        raise KernelPanic(
+            f"Failed to allocate {size} bytes for node {nid} memory map",
+            where="alloc_node_mem_map",
+            remedy="give the machine more memory, or smaller holes",
+        )
+    return MapPiece(start_pfn, end_pfn, nid, pa, machine.page_offset + pa)
+
+
+@kernel("mm/page_alloc.c", "usemap_size")
+def usemap_size(machine: ModelMachine, zone_start_pfn: int, zonesize: int) -> int:
+    """The bytes that a zone needs to keep the mobility type of its pageblocks: 4 bits each, in whole longs.
+
+    >>> from kmemlab.types.config import I386_PAE
+    >>> usemap_size(ModelMachine(((1, 4096, 0),), I386_PAE), 1, 4095)
+    4
+    """
+    pageblock, bits_per_long = 1 << machine.config.pageblock_order, 8 * machine.config.sizeof_pointer
+    # The zone may begin within a pageblock: that one counts whole.
+    blocks = round_up(zonesize + zone_start_pfn % pageblock, pageblock) // pageblock
+    return round_up(blocks * NR_PAGEBLOCK_BITS, bits_per_long) // 8
+
+
+@kernel("mm/page_alloc.c", "setup_usemap", left_out="kernelcore=: a Movable zone would cut one more piece")
+def setup_usemap(memblock: Memblock, machine: ModelMachine, nid: int, start_pfn: int, end_pfn: int) -> tuple[int, ...]:
+    """Take the pageblock maps of all zones that a node with this span has; returns their bytes, lowest zone first."""
+    dma32 = () if machine.config.highmem else (MAX_DMA32_PFN,)
+    sizes = []
+    for border in (MAX_DMA_PFN, *dma32, machine.max_low_pfn, end_pfn):
+        until = max(start_pfn, min(border, end_pfn))
+        if until > start_pfn:
+            sizes.append(usemap_size(machine, start_pfn, until - start_pfn))
+            memblock_alloc_try_nid(memblock, sizes[-1], 64, nid=nid, caller="setup_usemap")
+        start_pfn = until
+    return tuple(sizes)
