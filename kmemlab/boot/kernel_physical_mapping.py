@@ -86,7 +86,7 @@ def phys_p4d_init(boot: Boot, start: int, end: int, mask: int) -> None:
 
 @kernel("arch/x86/mm/init_64.c", "phys_pud_init", left_out="splitting a page of 1 GiB that is there")
 def phys_pud_init(boot: Boot, start: int, end: int, mask: int) -> None:
-    """The level of 1 GiB: a page, or a table."""
+    """The level of 1 GiB: a page, or a table. A page that an earlier window made is counted once more, as in C."""
     pud, pages = boot.direct_map.pud, 0
     for paddr, paddr_end in entries_of(start, end, PUD_SHIFT):
         at = paddr >> PUD_SHIFT

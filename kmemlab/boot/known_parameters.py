@@ -6,8 +6,7 @@ amd64. What is not on it (`nokaslr` and `no5lvl`: only the decompressor reads th
 
 from __future__ import annotations
 
-KNOWN_PARAMETERS = frozenset(
-    """
+NAMES = """
 BOOT_IMAGE acpi acpi_apic_instance acpi_backlight acpi_enforce_resources acpi_force_32bit_fadt_addr
 acpi_force_table_verification acpi_irq_balance acpi_irq_isa acpi_irq_nobalance acpi_irq_pci acpi_mask_gpe
 acpi_no_auto_serialize acpi_no_memhotplug acpi_no_static_ssdt acpi_no_watchdog acpi_os_name acpi_osi acpi_pm_good
@@ -51,5 +50,5 @@ threadirqs tp_printk tp_printk_stop_on_boot trace_buf_size trace_clock trace_eve
 tracing_thresh transparent_hugepage tsa tsc tsc_early_khz tsx_async_abort uhash_entries unknown_nmi_panic
 update_mptable usb-handoff uv_memblksize vdso vdso32 video vmscape vsyscall vt watchdog_thresh x2apic_phys xen
 xen_512gb_limit xen_emul_unplug xen_nopv xen_timer_slop
-""".split()
-)
+"""
+KNOWN_PARAMETERS = frozenset(NAMES.split())

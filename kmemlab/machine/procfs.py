@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.globals import Boot
+from kmemlab.boot.mtrr import mtrr_lines
 from kmemlab.boot.numa import nodes_of
+from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PMD_SIZE, PUD_SIZE
 from kmemlab.boot.resource import iomem_lines
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.mem_init import VMALLOC_AREA
+from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
@@ -22,6 +27,14 @@ def dmesg(kernel: Kernel) -> str:
 def iomem(kernel: Kernel) -> str:
     """Who claims which physical addresses. Devices are not modelled, so their lines are missing."""
     return "".join(f"{line}\n" for line in iomem_lines(kernel.boot.iomem_resource))
+
+
+@invented("/proc/mtrr; a line is made by mtrr_seq_show")
+def mtrr(kernel: Kernel) -> str | None:
+    """Which ranges of addresses are cached in another way than the rest; None on a machine without MTRRs."""
+    if "mtrr" not in kernel.boot.spec.cpus.flags:
+        return None
+    return "".join(f"{line}\n" for line in mtrr_lines(kernel.boot.mtrr))
 
 
 @kernel("mm/vmstat.c", "frag_show")
@@ -91,13 +104,49 @@ def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
     return lines
 
 
-@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="all fields of page cache, slab, swap, vmalloc, huge pages")
+@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="all fields of page cache, slab, swap and user memory")
 def meminfo(kernel: Kernel) -> str:
-    """MemTotal, MemFree and MemAvailable. The other fields belong to subsystems that the model does not have yet."""
+    """The fields that the model holds; the others belong to subsystems that it does not have yet."""
     mm = kernel.mm
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
-    pages = {"MemTotal": mm.totalram_pages, "MemFree": free, "MemAvailable": si_mem_available(kernel)}
-    return "".join(f"{name + ':':<16}{count * PAGE_SIZE // KIB:8} kB\n" for name, count in pages.items())
+    _, vmalloc_size, _ = VMALLOC_AREA[kernel.boot.page_table_levels]
+    sizes = {
+        "MemTotal": mm.totalram_pages * PAGE_SIZE,
+        "MemFree": free * PAGE_SIZE,
+        "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
+        "VmallocTotal": vmalloc_size - 1,  # VMALLOC_END is its last byte
+    }
+    lines = [size_line(name, size) for name, size in sizes.items()]
+    return "".join(lines + hugetlb_report_meminfo(mm) + arch_report_meminfo(kernel.boot))
+
+
+@invented("show_val_kb", traced=False)
+def size_line(name: str, size: int) -> str:
+    """A line of /proc/meminfo: a size in bytes, shown in KiB."""
+    return f"{name + ':':<16}{size // KIB:8} kB\n"
+
+
+@kernel("mm/hugetlb.c", "hugetlb_report_meminfo", left_out="reserved and surplus pages: there are none")
+def hugetlb_report_meminfo(mm: Mm) -> list[str]:
+    """The pool of the default size, and the memory of all pools; nothing where the CPU has no large pages."""
+    pools = mm.hugetlb.registered()
+    if "pse" not in mm.boot.spec.cpus.flags or not pools:
+        return []
+    default = pools[mm.hugetlb.default_hstate_idx]
+    counts = {"Total": default.nr_huge_pages, "Free": default.free_huge_pages, "Rsvd": 0, "Surp": 0}
+    lines = [f"HugePages_{name + ':':<9}{count:5}\n" for name, count in counts.items()]
+    total = sum(h.nr_huge_pages * (PAGE_SIZE << h.order) for h in pools)
+    return [*lines, size_line("Hugepagesize", PAGE_SIZE << default.order), size_line("Hugetlb", total)]
+
+
+@kernel("arch/x86/mm/pat/set_memory.c", "arch_report_meminfo")
+def arch_report_meminfo(boot: Boot) -> list[str]:
+    """How much of the direct map is mapped by pages of which size."""
+    tables = boot.direct_map
+    sizes = [("DirectMap4k", PG_LEVEL_4K, PAGE_SIZE), ("DirectMap2M", PG_LEVEL_2M, PMD_SIZE)]
+    if tables.direct_gbpages:
+        sizes.append(("DirectMap1G", PG_LEVEL_1G, PUD_SIZE))
+    return [size_line(name, tables.direct_pages_count[level] * size) for name, level, size in sizes]
 
 
 @kernel("mm/page_alloc.c", "si_mem_available", left_out="page cache and slabs that could be reclaimed: there are none")

@@ -1,0 +1,51 @@
+"""/proc/meminfo: the fields that boot decides, in the kernel's format."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.procfs import meminfo
+
+GIB = 1 << 30
+
+
+def fields(flags: list[str], cmdline: str = "nokaslr", **more: Any) -> dict[str, str]:
+    e820 = [[0, 0x9FBFF, "usable"], [0x100000, 3 * GIB - 1, "usable"]]
+    booted = Machine.boot({"e820": e820, "cmdline": cmdline, "cpus": {"flags": flags}, **more})
+    lines = meminfo(booted.kernel).splitlines()
+    # "MemTotal:        3008652 kB": the name in 16 columns, the number right-aligned to column 24.
+    assert all(re.fullmatch(r"\S+: +\d+( kB)?", line) and len(line) >= 24 for line in lines)
+    return dict(line.split(":", 1) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cmdline", "absent"),
+    [
+        (["pse", "pdpe1gb"], "nokaslr", []),
+        (["pse", "pdpe1gb"], "nokaslr nogbpages", ["DirectMap1G"]),
+        (["pse"], "nokaslr", ["DirectMap1G"]),
+        ([], "nokaslr", ["DirectMap1G", "HugePages_Total", "Hugepagesize", "Hugetlb"]),
+    ],
+)
+def test_what_the_cpu_can_do_decides_which_fields_there_are(flags: list[str], cmdline: str, absent: list[str]) -> None:
+    found = fields(flags, cmdline)
+    everything = {"MemTotal", "VmallocTotal", "DirectMap4k", "DirectMap2M", "DirectMap1G", "HugePages_Total", "Hugetlb"}
+    assert {name for name in (*everything, *absent) if name not in found} == set(absent)
+    mapped = sum(int(found[name].split()[0]) for name in found if name.startswith("DirectMap"))
+    # The hole below 1 MiB is mapped, too. A page of 1 GiB is counted by each window that touches it, as Linux does:
+    # the third GiB by all three ([3G - 2M, 3G), then down to 2.5 GiB, then down to 1 MiB).
+    again = 2 * GIB if "DirectMap1G" in found else 0
+    assert mapped == (3 * GIB + again) // 1024
+
+
+def test_vmallocs_area_and_the_pools() -> None:
+    assert fields(["pse"])["VmallocTotal"].split() == ["34359738367", "kB"]
+    assert fields(["pse", "la57"])["VmallocTotal"].split() == ["13743895347199", "kB"]
+    found = fields(["pse", "pdpe1gb"], "nokaslr hugepages=4 hugepagesz=1G hugepages=1")
+    assert (found["HugePages_Total"].split(), found["Hugepagesize"].split()) == (["4"], ["2048", "kB"])
+    assert found["Hugetlb"].split() == [str(8192 + 1048576), "kB"]
+    assert fields(["pse", "pdpe1gb"], "default_hugepagesz=1G")["Hugepagesize"].split() == ["1048576", "kB"]
