@@ -5,10 +5,12 @@ from __future__ import annotations
 from kmemlab.boot.boot_params import BootParams
 from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.memblock import Memblock
+from kmemlab.boot.mtrr_state import MtrrState, PatState
 from kmemlab.boot.page_tables import DirectMap
 from kmemlab.boot.printk import Printk
 from kmemlab.boot.resource import ResourceTree
 from kmemlab.hardware.bios import Bios
+from kmemlab.hardware.mtrr import MemoryTypeRegisters
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct, U64Cell
@@ -57,6 +59,8 @@ class Boot(Struct):
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
         self.memblock = Memblock(self.printk, self.config)
         self.direct_map = DirectMap(max_pfn)
+        self.mtrr = MtrrState(MemoryTypeRegisters(spec))
+        self.pat = PatState()
         self.iomem_resource = ResourceTree(4 * self.config.e820_max_entries)
 
     @property

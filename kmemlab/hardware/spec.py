@@ -10,10 +10,13 @@ The JSON form is one object. Addresses are numbers of bytes, ranges are [start, 
                     or a list [ax, bx] or [ax, bx, cx, dx]
     e88             KiB above 1 MiB (16 bits). A BIOS doesn't know the calls that its machine leaves out
     int15           raw replies, call by call, that override the above; see `Int15Reply`
-    cpus            present, possible, node_of {cpu: node}, flags, cache_line, phys_bits, virt_bits
+    cpus            present, possible, node_of {cpu: node}, flags, cache_line, phys_bits, virt_bits, and what tells old
+                    CPUs apart: vendor, family, model
     numa            nodes, hotplug: [[node, start, end], …] of the SRAT; slit: the matrix of distances
     acpi_tables     [[signature, start, end], …]      smp_table [[start, end], …]     initrd [start, end] or null
     mtrr            lines as /proc/mtrr shows them at boot
+    mtrr_default    the type of what they leave out: write-back, or uncachable if one of them is write-back
+    bad_ram         [[start, end, bits], …] words of 8 bytes in which these bits always read as 0
     image           ranges of code, rodata, data, bss, brk; kib (sizes that the kernel prints); percpu_static,
                     percpu_reserved, percpu_dynamic, real_mode in bytes; smp_locks_kib, decrypted_kib
     ioapics, hpet   the number of I/O APICs; whether there is an HPET table
@@ -98,6 +101,9 @@ class CpuSpec:
     cache_line: int = 64
     phys_bits: int = 40
     virt_bits: int = 48
+    vendor: str = ""
+    family: int = 0
+    model: int = 0
 
 
 @invented("a machine described from outside: C has no such thing")
@@ -166,6 +172,16 @@ class NamedRange:
 
 @invented("a machine described from outside: C has no such thing")
 @dataclass(frozen=True, slots=True)
+class BadRam:
+    """Memory that does not keep what is written: `bits` of each of its words of 8 bytes always read as 0."""
+
+    start: int
+    end: int
+    bits: int = U64_MAX
+
+
+@invented("a machine described from outside: C has no such thing")
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
     """All that is known of a machine before it boots. Two machines with equal specs boot alike."""
 
@@ -185,6 +201,8 @@ class MachineSpec:
     smp_table: tuple[Range, ...] = ()
     initrd: Range | None = None
     mtrr: tuple[str, ...] = ()
+    mtrr_default: str = ""
+    bad_ram: tuple[BadRam, ...] = ()
     image: ImageSpec = field(default_factory=ImageSpec)
     ioapics: int = 1
     hpet: bool = True
@@ -260,6 +278,8 @@ def spec_of(machine: Value, name: str) -> MachineSpec:
         smp_table=machine.optional("smp_table", ranges_of, ()),
         initrd=machine.optional("initrd", Value.range, None),
         mtrr=machine.optional("mtrr", lambda value: tuple(line.text() for line in value), ()),
+        mtrr_default=machine.optional("mtrr_default", mtrr_default_of, ""),
+        bad_ram=machine.optional("bad_ram", bad_ram_of, ()),
         image=machine.optional("image", image_of, ImageSpec()),
         ioapics=machine.optional("ioapics", lambda value: value.number(most=255), 1),
         hpet=machine.optional("hpet", Value.flag, True),
@@ -346,6 +366,9 @@ def cpus_of(value: Value) -> CpuSpec:
         cache_line=value.optional("cache_line", lambda given: given.number(1, 4096), 64),
         phys_bits=value.optional("phys_bits", lambda given: given.number(32, 52), 40),
         virt_bits=value.optional("virt_bits", lambda given: given.number(32, 57), 48),
+        vendor=value.optional("vendor", Value.text, ""),
+        family=value.optional("family", Value.number, 0),
+        model=value.optional("model", Value.number, 0),
     )
 
 
@@ -385,6 +408,19 @@ def named_ranges_of(value: Value) -> tuple[NamedRange, ...]:
     """A list of [name, start, end]."""
     rows = [(row, row.items(3)) for row in value]
     return tuple(NamedRange(items[0].text(), *tail_range(row, items)) for row, items in rows)
+
+
+@invented("the JSON form of a machine", traced=False)
+def mtrr_default_of(value: Value) -> str:
+    """The name of a memory type."""
+    return value.one_of("uncachable", "write-combining", "write-through", "write-protect", "write-back")
+
+
+@invented("the JSON form of a machine", traced=False)
+def bad_ram_of(value: Value) -> tuple[BadRam, ...]:
+    """A list of [start, end, bits]."""
+    rows = [(row, row.items(3)) for row in value]
+    return tuple(BadRam(*tail_range(row, items[:2]), items[2].number(1)) for row, items in rows)
 
 
 @invented("the JSON form of a machine", traced=False)

@@ -41,7 +41,10 @@ from kmemlab.boot.memblock import (
     memblock_alloc,
     memblock_set_current_limit,
 )
+from kmemlab.boot.mtrr import mtrr_bp_init
+from kmemlab.boot.mtrr_trim import mtrr_trim_uncached_memory
 from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
+from kmemlab.boot.pat import init_cache_modes
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.stage import Stage, run_column
 from kmemlab.mm.free_area_init import MAX_DMA_PFN, zone_sizes_init
@@ -103,6 +106,13 @@ def set_max_pfn(boot: Boot) -> None:
     """Where memory ends."""
     boot.max_pfn = e820__end_of_ram_pfn(boot.e820_table, boot.max_arch_pfn)
     boot.max_possible_pfn = boot.max_pfn
+
+
+@invented("a few lines of setup_arch")
+def update_e820_for_mtrr(boot: Boot) -> None:
+    """Give up RAM that can't be cached; memory may end earlier then."""
+    if mtrr_trim_uncached_memory(boot, boot.max_pfn):
+        set_max_pfn(boot)
 
 
 @invented("a few lines of setup_arch")
@@ -176,6 +186,9 @@ SETUP_ARCH = (
     Stage(e820_add_kernel_range,       "boot",   "the kernel lies in RAM, whatever the map says"),
     Stage(trim_bios_range,             "boot",   "page 0 and 640 KiB … 1 MiB are never RAM"),
     Stage(set_max_pfn,                 "boot",   "where memory ends"),
+    Stage(mtrr_bp_init,                "boot",   "how may memory be cached?"),
+    Stage(update_e820_for_mtrr,        "boot",   "RAM that may not be is of no use"),
+    Stage(init_cache_modes,            "boot",   "the types that page-table entries can choose from"),
     Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends"),
     Stage(smp_scan_config,             "boot",   "the multiprocessor tables are taken"),
     Stage(early_alloc_pgt_buf,         "boot",   "its last pages will be the first page tables"),

@@ -51,6 +51,12 @@ def real_mode_main(boot: Boot) -> None:
     detect_memory(boot.bios, boot.boot_params)
 
 
+@invented("the firmware is no part of the kernel")
+def power_on_self_test(boot: Boot) -> None:
+    """The firmware sets up the registers that say how memory may be cached."""
+    boot.mtrr.msr.post()
+
+
 @kernel("init/version-timestamp.c", "linux_banner", left_out="who built it, with what, and when")
 def linux_banner(boot: Boot) -> None:
     """The kernel's first words."""
@@ -104,7 +110,8 @@ KERNEL_INIT_FREEABLE = (
 )
 
 START_KERNEL = (
-    Stage(real_mode_main,              "boot",   "before the kernel: the BIOS is asked by int 0x15"),
+    Stage(power_on_self_test,          "boot",   "before the kernel: the firmware sets up the machine"),
+    Stage(real_mode_main,              "boot",   "still before it: the BIOS is asked by int 0x15"),
     Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
     Stage(linux_banner,                "boot",   "the first line of the log"),
     Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),

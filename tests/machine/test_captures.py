@@ -17,7 +17,7 @@ ZONES = re.compile(
     r"Zone ranges:|  (DMA|DMA32|Normal|Device) +(\[mem|empty)|Movable zone start|  Node \d+: 0x|Early memory node"
     r"|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+|mminit::|Built \d+ zonelists|Policy zone"
 )
-INIT = re.compile(r"SLUB: ")
+INIT = re.compile(r"SLUB: |x86/PAT: ")
 HUGE = 512 << 18  # machines larger than 512 GiB are not booted to the end here
 
 
