@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.mtrr import mtrr_lines
 from kmemlab.boot.numa import nodes_of
 from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PMD_SIZE, PUD_SIZE
 from kmemlab.boot.resource import iomem_lines
@@ -26,6 +27,14 @@ def dmesg(kernel: Kernel) -> str:
 def iomem(kernel: Kernel) -> str:
     """Who claims which physical addresses. Devices are not modelled, so their lines are missing."""
     return "".join(f"{line}\n" for line in iomem_lines(kernel.boot.iomem_resource))
+
+
+@invented("/proc/mtrr; a line is made by mtrr_seq_show")
+def mtrr(kernel: Kernel) -> str | None:
+    """Which ranges of addresses are cached in another way than the rest; None on a machine without MTRRs."""
+    if "mtrr" not in kernel.boot.spec.cpus.flags:
+        return None
+    return "".join(f"{line}\n" for line in mtrr_lines(kernel.boot.mtrr))
 
 
 @kernel("mm/vmstat.c", "frag_show")
