@@ -165,8 +165,13 @@ def early_pfn_to_nid(boot: Boot, pfn: int) -> int:
 
 @kernel("arch/x86/mm/numa.c", "numa_init_array")
 def numa_init_array(numa: NumaInfo) -> None:
-    """Spread the CPUs over the online nodes, round robin; `init_cpu_to_node` corrects those that a table knows."""
+    """Spread the CPUs over the online nodes, round robin; `init_cpu_to_node` corrects those that a table knows.
+
+    If no node could be brought online for lack of memory, CPUs stay without one: the next to ask for memory panics.
+    """
     online = nodes_of(numa.node_online)
+    if not online:
+        return
     following = 0
     for cpu, nid in enumerate(numa.cpu_to_node):
         if nid == NUMA_NO_NODE:

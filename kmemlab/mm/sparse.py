@@ -12,8 +12,8 @@ from itertools import groupby
 from kmemlab.boot.memblock import (
     Memblock,
     for_each_mem_pfn_range,
-    memblock_alloc,
     memblock_alloc_exact_nid_raw,
+    memblock_alloc_or_panic,
     memblock_alloc_try_nid,
     memblock_alloc_try_nid_raw,
 )
@@ -45,7 +45,7 @@ def memblocks_present(mm: Mm) -> None:
     config = mm.boot.config
     nr_sections = 1 << (config.max_physmem_bits(mm.boot.page_table_levels) - config.section_size_bits)
     roots = nr_sections // SECTIONS_PER_ROOT
-    memblock_alloc(mm.boot.memblock, config.sizeof_pointer * roots, caller="sparse_init")
+    memblock_alloc_or_panic(mm.boot.memblock, config.sizeof_pointer * roots, 64, "memblocks_present")
     made = set()
     for number, nid in present_sections(mm.boot.memblock):
         root = number // SECTIONS_PER_ROOT

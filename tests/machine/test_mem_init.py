@@ -11,6 +11,7 @@ from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.mm.check_zone import check_zone
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.list_head import list_for_each
+from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import U64_MAX
 
 SPECS = ["tiny-128m", "laptop-8g", "numa-2x4g", "old-bios-e801"]
@@ -69,3 +70,16 @@ def test_low_addresses_come_first_on_each_list() -> None:
             for head in zone.free_list[order]:
                 pfns = list(list_for_each(zone.page.lru, head))
                 assert pfns == sorted(pfns)
+
+
+@pytest.mark.parametrize(("kib", "words"), [(0, "alloc_low_pages: can not alloc memory"), (96, "Failed to allocate")])
+@pytest.mark.parametrize("numa", [{}, {"nodes": [[0, 0, 0xFFFFFFF]]}])
+def test_a_machine_with_next_to_nothing_free_panics(numa: dict[str, object], kib: int, words: str) -> None:
+    # Low memory and the kernel image are taken. What an initrd leaves of 2 MiB more holds page tables, but no NODE_DATA.
+    e820, initrd = [[0, 0x9FBFF, "usable"]], None
+    if kib:
+        e820.append([0x8000000, 0x81FFFFF, "usable"])
+        initrd = [0x8000000, 0x81FFFFF - (kib << 10)]
+    spec = load_spec({"e820": e820, "initrd": initrd, "numa": numa, "cpus": {"flags": ["pse"]}})
+    with pytest.raises(KernelPanic, match=words):
+        start_kernel(Kernel(spec))
