@@ -72,10 +72,13 @@ def test_low_addresses_come_first_on_each_list() -> None:
                 assert pfns == sorted(pfns)
 
 
-@pytest.mark.parametrize(("kib", "words"), [(0, "alloc_low_pages: can not alloc memory"), (96, "Failed to allocate")])
+@pytest.mark.parametrize(
+    ("kib", "words"),
+    [(0, "alloc_low_pages: can not alloc memory"), (96, "cannot initialize percpu area"), (40, "Failed to allocate")],
+)
 @pytest.mark.parametrize("numa", [{}, {"nodes": [[0, 0, 0xFFFFFFF]]}])
 def test_a_machine_with_next_to_nothing_free_panics(numa: dict[str, object], kib: int, words: str) -> None:
-    # Low memory and the kernel image are taken. What an initrd leaves of 2 MiB more holds page tables, but no NODE_DATA.
+    # Low memory and the kernel image are taken. What an initrd leaves of 2 MiB more is too little for NODE_DATA.
     e820, initrd = [[0, 0x9FBFF, "usable"]], None
     if kib:
         e820.append([0x8000000, 0x81FFFFF, "usable"])
