@@ -9,6 +9,7 @@ Tables for the first window come from the brk, those for each following one from
 from __future__ import annotations
 
 from kmemlab.boot.cmdline import cmdline_find_option, early_param
+from kmemlab.boot.early_memtest import early_memtest
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import alloc_low_page, kernel_physical_mapping_init
 from kmemlab.boot.memblock import (
@@ -44,6 +45,7 @@ def init_mem_mapping(boot: Boot) -> None:
     init_trampoline(boot)
     memory_map_top_down(boot, ISA_END_ADDRESS, end)
     boot.max_low_pfn = max(boot.max_low_pfn, boot.max_pfn)
+    early_memtest(boot, 0, boot.max_pfn_mapped << PAGE_SHIFT)
 
 
 @kernel("arch/x86/mm/init.c", "probe_page_size_mask", left_out="debug_pagealloc; global pages, PCID")

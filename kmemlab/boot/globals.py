@@ -42,6 +42,7 @@ class Boot(Struct):
     nogbpages = Cell()  # the command line wants no pages of 1 GiB in the direct map
     nosave_end_pfn = Cell()  # where the last registered nosave region ended
     pci_mem_start = U64Cell()
+    memtest_pattern = Cell()  # with how many patterns free memory is tested; 0: not at all
 
     def __init__(self, spec: MachineSpec, printk: Printk | None = None, max_pfn: int = 0) -> None:
         """`max_pfn` is the end of the highest memory that the machine can ever have; 0 if the direct map isn't wanted.

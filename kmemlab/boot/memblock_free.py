@@ -103,7 +103,10 @@ def for_each_free_mem_range(
             gap_end = min(reserved.base[hole], region_end) if here else region_end
             if at < gap_end:
                 yield at, gap_end, memory.nid[idx]
-            at = reserved.end(hole) if here else region_end
+            if gap_end == region_end:
+                break
+            # What was reserved since the yield stands at `hole` now: what is left of the gap comes next, as in C.
+            at = reserved.end(hole)
             hole += 1
 
 
