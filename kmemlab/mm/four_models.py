@@ -24,7 +24,8 @@ class ModelCost:
     """What one model spends on one machine, in bytes, and which memory a conversion reads.
 
     `map_bytes` is the whole memory map, `hole_bytes` what of it describes no memory; `pieces` holds (node, first pfn,
-    pfn behind, bytes). A model that can't be had for the machine says why in `refused`, and has nothing else.
+    pfn behind, bytes), and `section_pages` is how long a section is (0: none). A model that can't be had for the
+    machine says why in `refused`, and has nothing else.
     """
 
     kind: MemoryModelKind
@@ -35,6 +36,7 @@ class ModelCost:
     pieces: tuple[tuple[int, int, int, int], ...] = ()
     pfn_to_page: tuple[str, ...] = ()
     page_to_pfn: tuple[str, ...] = ()
+    section_pages: int = 0
     refused: str = ""
 
     @property
@@ -64,6 +66,7 @@ def model_cost(model: MemoryModel) -> ModelCost:
         pieces,
         tuple(there.names),
         tuple(back.names),
+        1 << model.pfn_section_shift if model.kind.sparse else 0,
     )
 
 

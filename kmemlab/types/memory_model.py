@@ -12,7 +12,7 @@ class MemoryModelKind(Enum):
     """
 
     FLATMEM = ("FLATMEM", "x86-32 without NUMA; x86-64 without NUMA until 2.6.24")
-    DISCONTIGMEM = ("DISCONTIGMEM", "NUMA until 5.13; x86-64 until 2.6.24")
+    DISCONTIGMEM = ("DISCONTIGMEM", "x86-32 with NUMA until 5.13; x86-64 until 2.6.24")
     SPARSEMEM_STATIC = ("SPARSEMEM (static)", "x86-32")
     SPARSEMEM_EXTREME = ("SPARSEMEM (extreme)", "x86-64 without 5-level page tables")
     SPARSEMEM_VMEMMAP = ("SPARSEMEM_VMEMMAP", "x86-64 since 2.6.25")
