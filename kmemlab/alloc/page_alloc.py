@@ -13,7 +13,7 @@ from kmemlab.alloc.wrong_free import wrong_free
 from kmemlab.mm.buddy import FPI_NONE, free_one_page
 from kmemlab.mm.fallback import rmqueue_inner
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.mem_map import MAX_ORDER, page_zone_id
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
 from kmemlab.mm.zone_watermark_ok import (
@@ -53,7 +53,7 @@ def page_zone(mm: Mm, pfn: int) -> Zone | None:
     page = mm.page
     if not 0 <= pfn < page.max_pfn:
         return None
-    slot = page.zone_slot[pfn >> PAGEBLOCK_ORDER] - 1
+    slot = page_zone_id(page, pfn) - 1
     return mm.node_data[slot // MAX_NR_ZONES].node_zones[slot % MAX_NR_ZONES] if slot >= 0 else None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kmemlab.boot.memblock import Memblock, MemblockType
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.free_run import within_run
-from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MIXED, PAGEBLOCK_ORDER, page_zone_id
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import NR_FREE_PAGES, TOP_ORDER, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.column import Column
@@ -322,7 +322,11 @@ def _mapped(zone: Zone, start: int, end: int) -> bytearray:
     first, last = max(start, zone.zone_start_pfn), min(end, zone_end_pfn(zone))
     while first < last:
         border = min(last, round_up(first + 1, 1 << PAGEBLOCK_ORDER))
-        if slots[first >> PAGEBLOCK_ORDER] == zone.slot:
+        slot = slots[first >> PAGEBLOCK_ORDER]
+        if slot == zone.slot:
             cells[first - start : border - start] = bytes((IN_USE,)) * (border - first)
+        elif slot == MIXED:
+            for pfn in range(first, border):
+                cells[pfn - start] = IN_USE if page_zone_id(zone.page, pfn) == zone.slot else HOLE
         first = border
     return cells

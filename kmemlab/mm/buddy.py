@@ -8,7 +8,7 @@ order 0   | 8 | 9 |10 |11 |12 |13 |14 |15 |
 
 from __future__ import annotations
 
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER
+from kmemlab.mm.mem_map import MAX_ORDER, MIXED, PAGEBLOCK_ORDER, page_zone_id
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
     Zone,
@@ -39,7 +39,10 @@ def find_buddy_pfn(pfn: int, order: int) -> int:
 def page_is_buddy(zone: Zone, buddy_pfn: int, order: int) -> bool:
     """A buddy can be joined when it is free, whole (of the same order), and in the same zone."""
     page = zone.page
-    return page.buddy[buddy_pfn] == 1 + order and page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER] == zone.slot
+    if page.buddy[buddy_pfn] != 1 + order:
+        return False
+    slot = page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER]
+    return slot == zone.slot or (slot == MIXED and page_zone_id(page, buddy_pfn) == zone.slot)
 
 
 @kernel("mm/page_alloc.c", "buddy_merge_likely", left_out="the shuffled free list", traced=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kmemlab.mm.buddy import find_buddy_pfn, pageblocks_may_join
 from kmemlab.mm.free_run import within_run
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.mem_map import MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.recording import plain_column
@@ -52,7 +52,7 @@ def _check_block(zone: Zone, pfn: int, order: int) -> None:
         _broken(zone, f"the block at pfn {pfn} is free and held at once")
     if order < MAX_ORDER - 1:
         buddy_pfn = find_buddy_pfn(pfn, order)
-        joinable = page.buddy[buddy_pfn] == 1 + order and page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER] == zone.slot
+        joinable = page.buddy[buddy_pfn] == 1 + order and page_zone_id(page, buddy_pfn) == zone.slot
         if joinable and (order < PAGEBLOCK_ORDER or pageblocks_may_join(zone, pfn, buddy_pfn)):
             _broken(zone, f"pfn {pfn} and its buddy {buddy_pfn} are both free at order {order}, but not joined")
 
@@ -77,9 +77,9 @@ def _marked(zone: Zone) -> Iterator[int]:
     buddy, slots = plain_column(zone.page.buddy), plain_column(zone.page.zone_slot)
     for first in range(zone.zone_start_pfn & -PAGES_PER_SECTION, zone_end_pfn(zone), PAGES_PER_SECTION):
         of_section = slots[first >> PAGEBLOCK_ORDER : (first + PAGES_PER_SECTION) >> PAGEBLOCK_ORDER]
-        if zone.slot in of_section:
+        if zone.slot in of_section or MIXED in of_section:
             for found in _SET.finditer(bytes(buddy[first : first + PAGES_PER_SECTION])):
-                if of_section[found.start() >> PAGEBLOCK_ORDER] == zone.slot:
+                if page_zone_id(zone.page, first + found.start()) == zone.slot:
                     yield first + found.start()
 
 

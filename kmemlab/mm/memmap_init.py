@@ -7,11 +7,9 @@ memory map     |hhiiiiihiiiiiiidddddddddddddddddddddhhhhhhhhh   h: hole, reserve
 
 from __future__ import annotations
 
-from array import array
-
 from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION, set_page_links
 from kmemlab.mm.node import pgdat_end_pfn
 from kmemlab.mm.zone import Zone, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
@@ -59,10 +57,9 @@ def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     zone a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
     """
     defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
-    first, last = start_pfn >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1
-    mm.page.zone_slot[first:last] = array("H", [zone.slot]) * (last - first)
+    set_page_links(mm.page, start_pfn, end_pfn, zone.slot)
     # A pageblock gets its type when its first page is initialised: one that memory starts within stays unmovable.
-    first = round_up(start_pfn, PAGEBLOCK_NR_PAGES) >> PAGEBLOCK_ORDER
+    first, last = round_up(start_pfn, PAGEBLOCK_NR_PAGES) >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1
     if first < last:
         mm.page.pageblock[first:last] = bytes([MIGRATE_MOVABLE]) * (last - first)
 
