@@ -26,6 +26,8 @@ from kmemlab.boot.page_tables import (
     PUD_SIZE,
     add_pfn_range_mapped,
 )
+from kmemlab.boot.tlbflush import flush_tlb_all, load_cr3
+from kmemlab.hardware.mmu import CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_NX
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import GIB, PAGE_SHIFT, pfn_down, round_down, round_up
 
@@ -45,6 +47,9 @@ def init_mem_mapping(boot: Boot) -> None:
     init_trampoline(boot)
     memory_map_top_down(boot, ISA_END_ADDRESS, end)
     boot.max_low_pfn = max(boot.max_low_pfn, boot.max_pfn)
+    boot.mmu.switch_on(*control_registers(boot))
+    load_cr3(boot.mmu, boot.swapper_pg_dir)
+    flush_tlb_all(boot.mmu)
     early_memtest(boot, 0, boot.max_pfn_mapped << PAGE_SHIFT)
 
 
@@ -60,6 +65,14 @@ def probe_page_size_mask(boot: Boot) -> None:
         boot.printk.info("Using GB pages for direct mapping")
         mask |= BIT_1G
     boot.direct_map.page_size_mask = mask
+
+
+@invented("C switches each feature on in a place of its own: head_64.S, probe_page_size_mask, identify_cpu")
+def control_registers(boot: Boot) -> tuple[int, int]:
+    """CR4 and EFER with what this CPU has for its MMU."""
+    flags = boot.spec.cpus.flags
+    features = {"pse": CR4_PSE, "pge": CR4_PGE, "smep": CR4_SMEP, "smap": CR4_SMAP}
+    return sum(bit for name, bit in features.items() if name in flags), EFER_NX if "nx" in flags else 0
 
 
 @early_param("nogbpages")

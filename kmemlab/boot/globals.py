@@ -7,10 +7,13 @@ from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.memblock import Memblock
 from kmemlab.boot.mtrr_state import MtrrState, PatState
 from kmemlab.boot.page_tables import DirectMap
+from kmemlab.boot.pgtable import PageTables
 from kmemlab.boot.printk import Printk
 from kmemlab.boot.resource import ResourceTree
 from kmemlab.hardware.bios import Bios
+from kmemlab.hardware.mmu import Mmu
 from kmemlab.hardware.mtrr import MemoryTypeRegisters
+from kmemlab.hardware.ram import Ram
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct, U64Cell
@@ -60,6 +63,9 @@ class Boot(Struct):
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
         self.memblock = Memblock(self.printk, self.config)
         self.direct_map = DirectMap(max_pfn)
+        self.ram = Ram(max_pfn)
+        self.swapper_pg_dir = PageTables(self.ram, self.page_table_levels)
+        self.mmu = Mmu(self.ram, self.page_table_levels, spec.cpus.phys_bits, "pdpe1gb" in spec.cpus.flags, on=False)
         self.mtrr = MtrrState(MemoryTypeRegisters(spec))
         self.pat = PatState()
         self.iomem_resource = ResourceTree(4 * self.config.e820_max_entries)

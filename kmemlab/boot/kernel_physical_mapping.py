@@ -21,9 +21,11 @@ from kmemlab.boot.page_tables import (
     PUD_SHIFT,
     update_page_count,
 )
+from kmemlab.boot.swapper_pg_dir import enter_pages, enter_table, place_swapper_pg_dir
 from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
+from kmemlab.types.pgtable import P4D, PGD, PMD, PTE, PUD
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 INIT_PGT_BUF_PAGES = 16  # INIT_PGD_PAGE_COUNT 4 × 4, with 5-level tables and KASLR configured
@@ -36,6 +38,7 @@ def early_alloc_pgt_buf(boot: Boot) -> None:
     tables.pgt_buf_top = (boot.spec.image.brk[1] + 1) >> PAGE_SHIFT
     tables.pgt_buf_start = tables.pgt_buf_end = tables.pgt_buf_top - INIT_PGT_BUF_PAGES
     tables.can_use_brk_pgt = 1
+    place_swapper_pg_dir(boot)
 
 
 @kernel("arch/x86/mm/init.c", "alloc_low_pages", left_out="more than one page at a time; after boot")
@@ -65,14 +68,14 @@ def take_from_buffer(boot: Boot) -> int:
     return boot.direct_map.pgt_buf_end - 1
 
 
-@kernel("arch/x86/mm/init_64.c", "kernel_physical_mapping_init", left_out="what the entries hold: only which kind")
+@kernel("arch/x86/mm/init_64.c", "kernel_physical_mapping_init", left_out="flushing what the boot code had mapped")
 def kernel_physical_mapping_init(boot: Boot, start: int, end: int, mask: int) -> None:
     """Map [start, end) with pages of the sizes whose bits are set in `mask`, 4 KiB where none fits."""
     if boot.page_table_levels == 4:
         phys_p4d_init(boot, start, end, mask)  # the fifth level is folded: what C calls P4D is the top
         return
     for paddr, paddr_end in entries_of(start, end, PGDIR_SHIFT_L5):
-        need_table(boot, boot.direct_map.pgd, paddr >> PGDIR_SHIFT_L5)
+        need_table(boot, PGD, paddr)
         phys_p4d_init(boot, paddr, paddr_end, mask)
 
 
@@ -80,7 +83,7 @@ def kernel_physical_mapping_init(boot: Boot, start: int, end: int, mask: int) ->
 def phys_p4d_init(boot: Boot, start: int, end: int, mask: int) -> None:
     """The level of 512 GiB: always tables."""
     for paddr, paddr_end in entries_of(start, end, P4D_SHIFT):
-        need_table(boot, boot.direct_map.p4d, paddr >> P4D_SHIFT)
+        need_table(boot, P4D, paddr)
         phys_pud_init(boot, paddr, paddr_end, mask)
 
 
@@ -92,9 +95,10 @@ def phys_pud_init(boot: Boot, start: int, end: int, mask: int) -> None:
         at = paddr >> PUD_SHIFT
         if pud[at] != ENTRY_TABLE and mask & 1 << PG_LEVEL_1G:
             pud[at] = ENTRY_PAGE
+            enter_pages(boot, PUD, at, at + 1)
             pages += 1
             continue
-        need_table(boot, pud, at)
+        need_table(boot, PUD, paddr)
         phys_pmd_init(boot, paddr, paddr_end, mask)
     update_page_count(boot.direct_map, PG_LEVEL_1G, pages)
 
@@ -106,6 +110,7 @@ def phys_pmd_init(boot: Boot, start: int, end: int, mask: int) -> None:
     first, last = start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1
     if mask & 1 << PG_LEVEL_2M and not any(pmd[first:last]):
         pmd[first:last] = bytes([ENTRY_PAGE]) * (last - first)
+        enter_pages(boot, PMD, first, last)
         update_page_count(boot.direct_map, PG_LEVEL_2M, last - first)
         return
     pages = 0
@@ -113,9 +118,10 @@ def phys_pmd_init(boot: Boot, start: int, end: int, mask: int) -> None:
         at = paddr >> PMD_SHIFT
         if pmd[at] != ENTRY_TABLE and mask & 1 << PG_LEVEL_2M:
             pmd[at] = ENTRY_PAGE
+            enter_pages(boot, PMD, at, at + 1)
             pages += 1
             continue
-        need_table(boot, pmd, at)
+        need_table(boot, PMD, paddr)
         phys_pte_init(boot, paddr, paddr_end)
     update_page_count(boot.direct_map, PG_LEVEL_2M, pages)
 
@@ -125,6 +131,7 @@ def phys_pte_init(boot: Boot, start: int, end: int) -> None:
     """The level of 4 KiB: pages."""
     first, last = start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1
     boot.direct_map.pte[first:last] = bytes([ENTRY_PAGE]) * (last - first)
+    enter_pages(boot, PTE, first, last)
     update_page_count(boot.direct_map, PG_LEVEL_4K, last - first)
 
 
@@ -141,8 +148,11 @@ def entries_of(start: int, end: int, shift: int) -> list[tuple[int, int]]:
 
 
 @invented("two lines that each level of C has", traced=False)
-def need_table(boot: Boot, level: Column, at: int) -> None:
-    """See that the entry points to a table of the level below."""
-    if level[at] == ENTRY_NONE:
-        alloc_low_page(boot)
-        level[at] = ENTRY_TABLE
+def need_table(boot: Boot, level: int, paddr: int) -> None:
+    """See that the entry at `level` for a physical address names a table of the level below."""
+    tables = boot.direct_map
+    entries: Column = (tables.pgd, tables.p4d, tables.pud, tables.pmd)[level]
+    at = paddr >> (PGDIR_SHIFT_L5, P4D_SHIFT, PUD_SHIFT, PMD_SHIFT)[level]
+    if entries[at] == ENTRY_NONE:
+        enter_table(boot, level, paddr, alloc_low_page(boot))
+        entries[at] = ENTRY_TABLE

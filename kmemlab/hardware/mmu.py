@@ -107,15 +107,15 @@ class Mmu(Struct):
     efer = U64Cell()
     ac = U64Cell()  # EFLAGS.AC: the kernel touches user pages on purpose
 
-    def __init__(self, ram: Ram, levels: int, phys_bits: int = 40, gbpages: bool = True, tlb_size: int = 64) -> None:
+    def __init__(self, ram: Ram, levels: int, phys_bits: int = 40, gbpages: bool = True, on: bool = True) -> None:
+        """With `on` as the kernel runs it; else all of its registers are 0, until `switch_on`."""
         self.ram = ram
         self.layout = LAYOUTS[levels]
-        self.tlb = Tlb(tlb_size)
+        self.tlb = Tlb()
         self.phys_bits = phys_bits
         self.gbpages = gbpages
-        self.cr0 = CR0_WP
-        self.cr4 = CR4_PSE | CR4_PGE
-        self.efer = EFER_NX if levels > 2 else 0
+        if on:
+            self.switch_on(CR4_PSE | CR4_PGE, EFER_NX if levels > 2 else 0)
 
     # -- what the CPU does at each access ------------------------------------------------------------------------------
 
@@ -239,6 +239,10 @@ class Mmu(Struct):
             error_code &= ~X86_PF_INSTR
         self.cr2 = address
         return PageFault(address, error_code)
+
+    def switch_on(self, cr4: int, efer: int) -> None:
+        """Start paging, with these features; the kernel, too, respects read-only pages."""
+        self.cr0, self.cr4, self.efer = CR0_WP, cr4, efer
 
     # -- what the kernel tells it --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ frame, and contents only where the hardware itself reads them, as it does with p
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, Self
 
 from kmemlab.sim.column import Column, column, copy_column, index_typecode
@@ -72,6 +73,12 @@ class Ram(Struct):
             shift = 8 * (addr & 4)
             value = self.words[at] & ~(0xFFFFFFFF << shift) | value << shift
         self.words[at] = value
+
+    def fill(self, addr: int, values: array[int]) -> None:
+        """Write numbers of 8 bytes one behind the other, all into the same frame."""
+        if addr >> PAGE_SHIFT < self.max_pfn:
+            at = self.place_of(addr >> PAGE_SHIFT) * WORDS + (addr >> 3 & WORDS - 1)
+            self.words[at : at + len(values)] = memoryview(values)
 
     def place_of(self, pfn: int) -> int:
         """The place of a frame, which gets one if it has none."""
