@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,15 +44,75 @@ from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import highest_pfn
 
 MACHINES = Path(__file__).parent.parent / "data" / "machines"
-NAMES = sorted(path.name for path in MACHINES.iterdir())
+ALL = sorted(path.name for path in MACHINES.iterdir())
 
 assert e820_params
+
+STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?")
+OFFSET = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+$")
+LINES = re.compile(
+    r"BIOS-|user-defined physical RAM map:|user: |e820: |extended physical RAM map:|reserve setup_data: "
+    r"|last_pfn = |Using GB pages|RAMDISK: |Allocated new RAMDISK|Move RAMDISK|found SMP MP-table"
+    r"|No NUMA configuration|NUMA turned off|Faking |NODE_DATA\(|(ACPI: )?SRAT: |NUMA: |Fallback order|ACPI: Reserving"
+    r"|MEMBLOCK configuration:| memory size = | memory\.cnt| memory\[0x| reserved\.cnt| reserved\[0x"
+    r"|memblock_(add|reserve|remove|phys_free): |PM: hibernation: Registered nosave|Reserving \d+MB|.*available for PCI"
+    r"|Zone ranges:|  (DMA|DMA32|Normal|HighMem|Device|Movable) +(\[mem|empty)|Movable zone start|  Node \d+: 0x"
+    r"|Early memory node|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+"
+    r"|mminit::|Built \d+ zonelists|Policy zone"
+    r"|percpu: Embedded|pcpu-alloc: |Memory: \d+K|(Dentry |Inode-)cache hash table|software IO TLB"
+    r"|SLUB: |x86/PAT: |Disabled$|mtrr: "
+)
+IOMEM = re.compile(
+    r"^\s*[0-9a-f]+-[0-9a-f]+ : (System RAM|Reserved|ACPI .*|Kernel \w+|Crash kernel|Unusable .*|Persistent .*)$"
+)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a machine is an x86-64 one with BIOS and no memory plugged in after boot."""
+    if "dimm-online-movable" in name:
+        return False
+    hardware = json.loads((MACHINES / name / "hardware.json").read_text())
+    return (hardware["firmware"], hardware["kernel"]) == ("BIOS", "amd64-6.1")
+
+
+NAMES = [name for name in ALL if is_plain(name)]
+
+
+def saved(name: str, file: str) -> str:
+    """A text saved from a machine."""
+    path = MACHINES / name / file
+    return (
+        path.read_text() if path.exists() else gzip.decompress((MACHINES / name / f"{file}.gz").read_bytes()).decode()
+    )
 
 
 @cache
 def expected(name: str) -> Any:
-    """What Linux printed on a machine."""
-    return json.loads((MACHINES / name / "expected.json").read_text())
+    """What Linux made of a machine.
+
+    dmesg   the lines that tell about memory, in order, without time stamps and without code offsets
+    zones   {"node/zone": {"spanned": …, "present": …, "managed": …, "start_pfn": …}} of /proc/zoneinfo
+    iomem   the rows of /proc/iomem that memory set-up made
+    """
+    dmesg = [OFFSET.sub("", STAMP.sub("", line).rstrip()) for line in saved(name, "dmesg.txt").splitlines()]
+    return {
+        "dmesg": [line for line in dmesg if LINES.match(line)],
+        "zones": zones_of(saved(name, "zoneinfo.txt")),
+        "iomem": [line.strip() for line in saved(name, "iomem.txt").splitlines() if IOMEM.match(line)],
+    }
+
+
+def zones_of(zoneinfo: str) -> dict[str, dict[str, int]]:
+    """The sizes of each zone in /proc/zoneinfo."""
+    found: dict[str, dict[str, int]] = {}
+    for line in zoneinfo.splitlines():
+        head = re.match(r"^Node (\d+), zone +(\S+)", line)
+        if head:
+            zone = found.setdefault(f"{head[1]}/{head[2]}", {})
+        size = re.match(r"^\s+(spanned|present|managed|start_pfn):? +(\d+)$", line)
+        if size:
+            zone[size[1]] = int(size[2])
+    return found
 
 
 def memory_map(source: Any, max_pfn: int = 0) -> Boot:

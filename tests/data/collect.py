@@ -2,47 +2,26 @@
 
     collect.py CAPTURES
 
-CAPTURES holds one folder a machine: hardware.json (what the machine gave) and the texts that Linux printed. Kept is the
-x86-64 BIOS machines of kernel 6.1: machines/NAME/hardware.json, and machines/NAME/expected.json with
+CAPTURES holds one folder a machine: hardware.json (what the machine gave) and the texts that Linux printed. Of every
+machine of kernel 6.1, whatever its firmware and architecture, machines/NAME gets its hardware.json and the texts of
+TEXTS that tell about memory, unchanged, the long ones packed. `kmemlab compare machines/NAME` reads such a folder.
 
-    dmesg   the lines that tell about memory, in order, without time stamps and without code offsets
-    zones   {"node/zone": {"spanned": …, "present": …, "managed": …, "start_pfn": …}} of /proc/zoneinfo
-    iomem   the rows of /proc/iomem that memory set-up made
-
-and slab.json, for every machine of kernel 6.1, whatever its firmware and architecture: what SLUB's formulas need of
-the machine, and kmalloc's rows of /sys/kernel/slab (the fields of SLAB_FIELDS). Machines with equal rows share a table.
+And slab.json: what SLUB's formulas need of each machine, and kmalloc's rows of /sys/kernel/slab (the fields of
+SLAB_FIELDS). Machines with equal rows share a table.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import re
 import sys
 from pathlib import Path
 
 KEPT = Path(__file__).parent / "machines"
 SLAB = Path(__file__).parent / "slab.json"
 SLAB_FIELDS = ("object_size", "slab_size", "objs_per_slab", "order", "cpu_partial", "min_partial")
-LEFT_OUT = {"amd64-dimm-online-movable-2g-plus-1g"}  # memory that is plugged in after boot
-
-STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?")
-OFFSET = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+$")
-LINES = re.compile(
-    r"BIOS-|user-defined physical RAM map:|user: |e820: |extended physical RAM map:|reserve setup_data: "
-    r"|last_pfn = |Using GB pages|RAMDISK: |Allocated new RAMDISK|Move RAMDISK|found SMP MP-table"
-    r"|No NUMA configuration|NUMA turned off|Faking |NODE_DATA\(|(ACPI: )?SRAT: |NUMA: |Fallback order|ACPI: Reserving"
-    r"|MEMBLOCK configuration:| memory size = | memory\.cnt| memory\[0x| reserved\.cnt| reserved\[0x"
-    r"|memblock_(add|reserve|remove|phys_free): |PM: hibernation: Registered nosave|Reserving \d+MB|.*available for PCI"
-    r"|Zone ranges:|  (DMA|DMA32|Normal|HighMem|Device|Movable) +(\[mem|empty)|Movable zone start|  Node \d+: 0x"
-    r"|Early memory node|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+"
-    r"|mminit::|Built \d+ zonelists|Policy zone"
-    r"|percpu: Embedded|pcpu-alloc: |Memory: \d+K|(Dentry |Inode-)cache hash table|software IO TLB"
-    r"|SLUB: |x86/PAT: |Disabled$|mtrr: "
-)
-IOMEM = re.compile(
-    r"^\s*[0-9a-f]+-[0-9a-f]+ : (System RAM|Reserved|ACPI .*|Kernel \w+|Crash kernel|Unusable .*|Persistent .*)$"
-)
+TEXTS = ("zoneinfo.txt", "meminfo.txt", "sys_vm.txt", "iomem.txt", "pagetypeinfo.txt", "vmstat.txt")
+PACKED_TEXTS = ("dmesg.txt", "slab_table.txt", "slabinfo.txt", "vmallocinfo.txt")
 
 
 def text(folder: Path, name: str) -> str:
@@ -51,31 +30,16 @@ def text(folder: Path, name: str) -> str:
     return path.read_text() if path.is_file() else gzip.decompress((folder / f"{name}.gz").read_bytes()).decode()
 
 
-def zones(zoneinfo: str) -> dict[str, dict[str, int]]:
-    """The sizes of each zone in /proc/zoneinfo."""
-    found: dict[str, dict[str, int]] = {}
-    for line in zoneinfo.splitlines():
-        head = re.match(r"^Node (\d+), zone +(\S+)", line)
-        if head:
-            zone = found.setdefault(f"{head[1]}/{head[2]}", {})
-        size = re.match(r"^\s+(spanned|present|managed|start_pfn):? +(\d+)$", line)
-        if size:
-            zone[size[1]] = int(size[2])
-    return found
-
-
 def collect(folder: Path, target: Path) -> None:
-    """Write both files of one machine."""
+    """Copy the files of one machine."""
     hardware = json.loads(text(folder, "hardware.json"))
-    dmesg = [OFFSET.sub("", STAMP.sub("", line).rstrip()) for line in text(folder, "dmesg.txt").splitlines()]
-    expected = {
-        "dmesg": [line for line in dmesg if LINES.match(line)],
-        "zones": zones(text(folder, "zoneinfo.txt")),
-        "iomem": [line.strip() for line in text(folder, "iomem.txt").splitlines() if IOMEM.match(line)],
-    }
     target.mkdir(parents=True, exist_ok=True)
     (target / "hardware.json").write_text(json.dumps(hardware, separators=(",", ":")) + "\n")
-    (target / "expected.json").write_text(json.dumps(expected, indent=0) + "\n")
+    for name in TEXTS:
+        (target / name).write_text(text(folder, name))
+    for name in PACKED_TEXTS:
+        # Without a time stamp, the same text packs to the same bytes.
+        (target / f"{name}.gz").write_bytes(gzip.compress(text(folder, name).encode(), mtime=0))
 
 
 def kmalloc_rows(slab_table: str) -> dict[str, list[int]]:
@@ -114,12 +78,10 @@ def collect_slab(captures: Path) -> None:
 
 
 def main(captures: Path) -> int:
-    """Collect every machine that can be booted, and the slab tables of all."""
+    """Collect every machine of kernel 6.1, and the slab tables of all."""
     collect_slab(captures)
     for folder in sorted(path for path in captures.iterdir() if (path / "hardware.json").is_file()):
-        hardware = json.loads(text(folder, "hardware.json"))
-        wanted = (hardware["firmware"], hardware["kernel"]) == ("BIOS", "amd64-6.1")
-        if wanted and folder.name not in LEFT_OUT:
+        if json.loads(text(folder, "hardware.json"))["kernel"].endswith("-6.1"):
             collect(folder, KEPT / folder.name)
     return 0
 
