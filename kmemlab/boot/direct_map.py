@@ -8,6 +8,8 @@ Tables for the first window come from the brk, those for each following one from
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from kmemlab.boot.cmdline import cmdline_find_option, early_param
 from kmemlab.boot.early_memtest import early_memtest
 from kmemlab.boot.globals import Boot
@@ -19,17 +21,21 @@ from kmemlab.boot.memblock import (
     memblock_phys_free,
 )
 from kmemlab.boot.page_tables import (
+    ENTRY_NONE,
+    P4D_SHIFT,
     PG_LEVEL_1G,
     PG_LEVEL_2M,
+    PGDIR_SHIFT_L5,
     PMD_SHIFT,
     PMD_SIZE,
+    PUD_SHIFT,
     PUD_SIZE,
     add_pfn_range_mapped,
 )
 from kmemlab.boot.tlbflush import flush_tlb_all, load_cr3
 from kmemlab.hardware.mmu import CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_NX
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.units import GIB, PAGE_SHIFT, pfn_down, round_down, round_up
+from kmemlab.types.units import GIB, PAGE_SHIFT, round_down, round_up
 
 ISA_END_ADDRESS = 0x100000
 BIT_2M, BIT_1G = 1 << PG_LEVEL_2M, 1 << PG_LEVEL_1G
@@ -189,7 +195,7 @@ def split_mem_range(boot: Boot, start: int, end: int) -> list[MapRange]:
         pos = limit_2m
     if pos < end:
         pieces.append((pos, end, 0))
-    return merge_equal(adjust_range_page_size_mask(boot, pieces))
+    return merge_equal(pieces if boot.direct_map.after_bootmem else adjust_range_page_size_mask(boot, pieces))
 
 
 @kernel("arch/x86/mm/init.c", "adjust_range_page_size_mask")
@@ -217,3 +223,17 @@ def merge_equal(pieces: list[MapRange]) -> list[MapRange]:
         else:
             merged.append((start, end, mask))
     return merged
+
+
+@invented("C takes tables as it comes to them; ours must be put by before memory is mapped after boot")
+def late_tables_needed(boot: Boot, start: int, end: int) -> int:
+    """How many tables it takes to map [start, end), beyond those that there are."""
+    tables = boot.direct_map
+    levels = [(tables.pgd, PGDIR_SHIFT_L5, 0)] if boot.page_table_levels == 5 else []
+    levels += [(tables.p4d, P4D_SHIFT, 0), (tables.pud, PUD_SHIFT, BIT_1G), (tables.pmd, PMD_SHIFT, BIT_2M)]
+    needed: set[tuple[int, int]] = set()
+    for piece, piece_end, mask in split_mem_range(boot, start, end):
+        for entries, shift, _ in takewhile(lambda level: not mask & level[2], levels):  # noqa: B023
+            entered = range(piece >> shift, (piece_end - 1 >> shift) + 1)
+            needed.update((shift, at) for at in entered if entries[at] == ENTRY_NONE)
+    return len(needed)

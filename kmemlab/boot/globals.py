@@ -45,6 +45,7 @@ class Boot(Struct):
     nogbpages = Cell()  # the command line wants no pages of 1 GiB in the direct map
     nosave_end_pfn = Cell()  # where the last registered nosave region ended
     pci_mem_start = U64Cell()
+    memory_block_size = Cell()  # bytes that go on and off line together
     memtest_pattern = Cell()  # with how many patterns free memory is tested; 0: not at all
 
     def __init__(self, spec: MachineSpec, printk: Printk | None = None, max_pfn: int = 0) -> None:

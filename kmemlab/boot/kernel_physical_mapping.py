@@ -41,10 +41,16 @@ def early_alloc_pgt_buf(boot: Boot) -> None:
     place_swapper_pg_dir(boot)
 
 
-@kernel("arch/x86/mm/init.c", "alloc_low_pages", left_out="more than one page at a time; after boot")
+@kernel("arch/x86/mm/init.c", "alloc_low_pages", left_out="more than one page at a time")
 def alloc_low_page(boot: Boot) -> int:
-    """A page for a page table, from the buffer or from memory that is mapped already; its page frame number."""
+    """A page for a page table, from the buffer or from memory that is mapped already; its page frame number.
+
+    After boot C asks the page allocator. That lies above this file, so here its pages have been put by beforehand.
+    """
     tables = boot.direct_map
+    if tables.after_bootmem:
+        tables.nr_late_pages -= 1
+        return tables.late_page[tables.nr_late_pages]
     buffered = tables.pgt_buf_end < tables.pgt_buf_top
     if buffered and tables.can_use_brk_pgt:
         return take_from_buffer(boot)

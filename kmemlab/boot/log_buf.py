@@ -1,4 +1,4 @@
-"""The kernel log's own memory: 128 KiB in the image; log_buf_len= and many CPUs ask for more (kernel/printk/printk.c)."""
+"""The kernel log's own memory: 128 KiB in the image; log_buf_len= and many CPUs ask for more."""
 
 from __future__ import annotations
 

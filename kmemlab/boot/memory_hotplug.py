@@ -1,21 +1,14 @@
-"""Memory that ACPI announces after boot: the DIMMs that the firmware's map leaves out."""
+"""Memory that comes after boot: its claim on physical addresses, and the size of the pieces that it comes in."""
 
 from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.resource import ROOT, new_resource, request_resource
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT
 
-
-@kernel(
-    "drivers/acpi/acpi_memhotplug.c",
-    "acpi_memory_enable_device",
-    left_out="struct pages, zones and the direct map of the new memory: it stays offline",
-)
-def acpi_memory_enable_device(boot: Boot) -> None:
-    """Add each DIMM as memory that is there, but that nobody uses yet."""
-    for start, end in boot.spec.dimms:
-        register_memory_resource(boot, start, end + 1 - start)
+MIN_MEMORY_BLOCK_SIZE, MAX_BLOCK_SIZE = 128 * MIB, 2 * GIB
+MEM_SIZE_FOR_LARGE_BLOCK = 64 * GIB
 
 
 @kernel("mm/memory_hotplug.c", "register_memory_resource")
@@ -28,3 +21,19 @@ def register_memory_resource(boot: Boot, start: int, size: int) -> bool:
         boot.printk.info(f"Unable to reserve System RAM region: {start:016x}->{start + size:016x}")
         return False
     return True
+
+
+@kernel("arch/x86/mm/init_64.c", "probe_memory_block_size", left_out="a size that the platform sets (UV)")
+def probe_memory_block_size(boot: Boot) -> int:
+    """How much memory goes on and off line at a time: a section, on large machines up to 2 GiB, in bytes.
+
+    A virtual machine's memory may end anywhere: there the largest size is taken that its end is a multiple of.
+    """
+    boot_mem_end = boot.max_pfn << PAGE_SHIFT
+    if boot_mem_end < MEM_SIZE_FOR_LARGE_BLOCK:
+        return MIN_MEMORY_BLOCK_SIZE
+    size = MAX_BLOCK_SIZE
+    if "hypervisor" in boot.spec.cpus.flags:
+        while size > MIN_MEMORY_BLOCK_SIZE and boot_mem_end % size:
+            size >>= 1
+    return size

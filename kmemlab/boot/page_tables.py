@@ -18,6 +18,7 @@ PMD_SIZE, PUD_SIZE = 1 << PMD_SHIFT, 1 << PUD_SHIFT
 ENTRY_NONE, ENTRY_TABLE, ENTRY_PAGE = range(3)
 PG_LEVEL_4K, PG_LEVEL_2M, PG_LEVEL_1G = 1, 2, 3  # enum pg_level
 MAX_MAPPED_RANGES = 3200  # C: E820_MAX_ENTRIES
+MAX_LATE_PAGES = 1 << 20
 
 
 @invented("C's tables hang below swapper_pg_dir; the direct map is linear, so ours lie flat, one column a level")
@@ -36,6 +37,8 @@ class DirectMap(Struct):
     pgt_buf_end = Cell()
     pgt_buf_top = Cell()
     nr_pfn_mapped = Cell()
+    after_bootmem = Cell()  # memblock is gone: tables come from the page allocator
+    nr_late_pages = Cell()  # pages that were taken from it for the next tables
 
     pgd: Column
     p4d: Column
@@ -45,6 +48,7 @@ class DirectMap(Struct):
     direct_pages_count: Column
     mapped_start: Column
     mapped_end: Column
+    late_page: Column
 
     def __init__(self, max_pfn: int) -> None:
         """`max_pfn` is the end of the highest memory that the machine can ever have."""
@@ -55,6 +59,7 @@ class DirectMap(Struct):
         self.pmd = column("B", (last >> PMD_SHIFT) + 1)
         self.pte = column("B", (last >> PAGE_SHIFT) + 1)
         self.direct_pages_count = column("q", PG_LEVEL_1G + 1)
+        self.late_page = column("q", MAX_LATE_PAGES)
         # pfn_mapped[]: the ranges of page frames that are mapped, ascending.
         self.mapped_start = column("q", MAX_MAPPED_RANGES)
         self.mapped_end = column("q", MAX_MAPPED_RANGES)

@@ -46,6 +46,7 @@ from kmemlab.boot.mtrr_trim import mtrr_trim_uncached_memory
 from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
 from kmemlab.boot.pat import init_cache_modes
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.memory_hotplug import setup_memhp_default_state
 from kmemlab.machine.stage import Stage, run_column
 from kmemlab.mm.free_area_init import MAX_DMA_PFN, zone_sizes_init
 from kmemlab.mm.globals import Mm
@@ -80,6 +81,7 @@ def parse_early_param_mm(kernel: Kernel) -> None:
         "kernelcore": lambda value: cmdline_parse_kernelcore(mm, value),
         "movablecore": lambda value: cmdline_parse_movablecore(mm, value),
         "transparent_hugepage": lambda value: setup_transparent_hugepage(mm, value),
+        "memhp_default_state": lambda value: setup_memhp_default_state(mm, value),
     }
     for name, value in next_arg(kernel.boot.spec.cmdline):
         if name == "--":

@@ -25,6 +25,7 @@ from kmemlab.machine.mem_init import (
     preallocate_vmalloc_pages,
     report_meminit,
 )
+from kmemlab.machine.memory_hotplug import acpi_memory_enable_device, memory_block_size_bytes
 from kmemlab.machine.parse_args import parse_args
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
@@ -102,9 +103,11 @@ MEM_INIT = (
 
 KERNEL_INIT_FREEABLE = (
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
+    Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
     Stage(hugetlb_init,                "mm",     "pools of huge pages for programs (subsys)"),
     Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
+    Stage(acpi_memory_enable_device,   "kernel", "memory that is plugged in (subsys)"),
     Stage(e820__reserve_resources_late, "boot",  "the rest of the resource tree (subsys)"),
     Stage(free_initrd_mem,             "mm",     "the initrd is unpacked (rootfs)"),
 )

@@ -51,6 +51,8 @@ class Mm(Struct):
     sysctl_min_unmapped_ratio = Cell()
     sysctl_min_slab_ratio = Cell()
     transparent_hugepage = Cell()
+    khugepaged_thread = Cell()
+    memhp_default_online_type = Cell()  # what happens to memory that is plugged in: MMOP_…
 
     lowmem_reserve_ratio: Column
 

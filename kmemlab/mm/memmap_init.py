@@ -57,6 +57,12 @@ def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     zone a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
     """
     defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
+    init_pages(mm, zone, start_pfn, end_pfn)
+
+
+@invented("__init_single_page over a range; memory that is plugged in later goes the same way")
+def init_pages(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
+    """Say in the memory map that these pages are the zone's, and that their pageblocks are movable."""
     set_page_links(mm.page, start_pfn, end_pfn, zone.slot)
     # A pageblock gets its type when its first page is initialised: one that memory starts within stays unmovable.
     first, last = round_up(start_pfn, PAGEBLOCK_NR_PAGES) >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1

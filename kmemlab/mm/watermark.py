@@ -40,6 +40,7 @@ def init_per_zone_wmark_min(mm: Mm) -> None:
     refresh_zone_stat_thresholds(mm)
     setup_per_zone_lowmem_reserve(mm)
     setup_min_unmapped_and_slab(mm)
+    khugepaged_min_free_kbytes_update(mm)
 
 
 @kernel("mm/page_alloc.c", "calculate_min_free_kbytes")
@@ -144,7 +145,21 @@ def hugepage_init(mm: Mm) -> None:
     if mm.totalram_pages < THP_MIN_RAM_PAGES:
         mm.transparent_hugepage = THP_NEVER
         return
+    start_stop_khugepaged(mm)
+
+
+@kernel("mm/khugepaged.c", "start_stop_khugepaged", left_out="the thread itself")
+def start_stop_khugepaged(mm: Mm) -> None:
+    """Let khugepaged run if huge pages are wanted at all, and set what is kept free by that."""
+    mm.khugepaged_thread = int(mm.transparent_hugepage != THP_NEVER)
     set_recommended_min_free_kbytes(mm)
+
+
+@kernel("mm/khugepaged.c", "khugepaged_min_free_kbytes_update", lock="khugepaged_mutex")
+def khugepaged_min_free_kbytes_update(mm: Mm) -> None:
+    """Memory came or went: raise what is kept free again, if khugepaged runs."""
+    if mm.khugepaged_thread and mm.transparent_hugepage != THP_NEVER:
+        set_recommended_min_free_kbytes(mm)
 
 
 @kernel("mm/khugepaged.c", "set_recommended_min_free_kbytes")

@@ -17,16 +17,29 @@ from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
 from kmemlab.mm.mminit import mminit_verify_zonelist
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, PglistData, Zonelist
 from kmemlab.mm.zone import WMARK_HIGH, Zone, populated_zone
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_TYPES
 from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_MOVABLE
 
 
-@kernel("mm/page_alloc.c", "build_all_zonelists", left_out="memory hotplug, per-CPU page lists of boot")
+@kernel("mm/page_alloc.c", "build_all_zonelists", left_out="per-CPU page lists of boot")
 def build_all_zonelists(mm: Mm) -> None:
     """Order the zones for each node, and decide whether there is enough memory to keep mobility types apart."""
     build_all_zonelists_inner(mm)
     mminit_verify_zonelist(mm)
+    set_mobility_grouping(mm)
+
+
+@invented("C's build_all_zonelists, called when boot is over: a zone has got its first memory")
+def build_all_zonelists_late(mm: Mm) -> None:
+    """The same without the lines that mminit_loglevel= asks for."""
+    build_all_zonelists_inner(mm)
+    set_mobility_grouping(mm)
+
+
+@invented("the second part of build_all_zonelists")
+def set_mobility_grouping(mm: Mm) -> None:
+    """Keep mobility types apart if each of them can have a pageblock, and say what there is."""
     vm_total_pages = nr_free_zone_pages(mm, ZONE_MOVABLE)
     # With less than one pageblock a type, types would only steal from each other.
     mm.page_group_by_mobility_disabled = int(vm_total_pages < (1 << PAGEBLOCK_ORDER) * MIGRATE_TYPES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kmemlab.boot.memory_hotplug import acpi_memory_enable_device
+from kmemlab.boot.memory_hotplug import register_memory_resource
 from kmemlab.boot.resource import iomem_lines
 from tests.boot.captures import MACHINES, expected, resources
 
@@ -15,7 +15,7 @@ def rows(cmdline: str = "", dimm: tuple[int, int] = (4 * GIB, 5 * GIB - 1)) -> l
     """System RAM of a machine of 1 GiB with one DIMM."""
     machine: dict[str, Any] = {"e820": [[0, 0x9FFFF, "usable"], [0x100000, GIB - 1, "usable"]], "cmdline": cmdline}
     boot = resources({**machine, "dimms": [list(dimm)]})
-    acpi_memory_enable_device(boot)
+    register_memory_resource(boot, dimm[0], dimm[1] + 1 - dimm[0])
     return [line for line in iomem_lines(boot.iomem_resource) if line.endswith(": System RAM")]
 
 
@@ -34,6 +34,7 @@ def test_addresses_that_are_taken_are_refused() -> None:
 def test_the_real_machine() -> None:
     name = "amd64-dimm-2g-plus-1g"
     boot = resources(MACHINES / name)
-    acpi_memory_enable_device(boot)
+    for start, end in boot.spec.dimms:
+        register_memory_resource(boot, start, end + 1 - start)
     mine = {line.strip() for line in iomem_lines(boot.iomem_resource) if "RAM buffer" not in line}
     assert mine == set(expected(name)["iomem"])
