@@ -108,3 +108,4 @@ def test_tables_rewind_and_fork_with_the_machine() -> None:
     machine.timeline.to_end()
     assert machine.kernel.boot.ram.frames() == before
     assert machine.kernel.boot.mmu.access(BASE[4] + 5 * MIB) == 5 * MIB
+    machine.stop_recording()
