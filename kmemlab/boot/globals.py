@@ -15,6 +15,7 @@ from kmemlab.hardware.mmu import Mmu
 from kmemlab.hardware.mtrr import MemoryTypeRegisters
 from kmemlab.hardware.ram import Ram
 from kmemlab.hardware.spec import MachineSpec
+from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct, U64Cell
 from kmemlab.types.config import CONFIGS, KernelConfig
@@ -48,6 +49,8 @@ class Boot(Struct):
     memory_block_size = Cell()  # bytes that go on and off line together
     memtest_pattern = Cell()  # with how many patterns free memory is tested; 0: not at all
 
+    efi_boot_services: Column
+
     def __init__(self, spec: MachineSpec, printk: Printk | None = None, max_pfn: int = 0) -> None:
         """`max_pfn` is the end of the highest memory that the machine can ever have; 0 if the direct map isn't wanted.
 
@@ -69,6 +72,8 @@ class Boot(Struct):
         self.mmu = Mmu(self.ram, self.page_table_levels, spec.cpus.phys_bits, "pdpe1gb" in spec.cpus.flags, on=False)
         self.mtrr = MtrrState(MemoryTypeRegisters(spec))
         self.pat = PatState()
+        # Which entries of the EFI memory map the kernel keeps, and may free later.
+        self.efi_boot_services = column("B", len(spec.efi_memory_map))
         self.iomem_resource = ResourceTree(4 * self.config.e820_max_entries)
 
     @property
@@ -81,13 +86,11 @@ class Boot(Struct):
 def bootable_config(spec: MachineSpec) -> KernelConfig:
     """The configuration of the spec's kernel; raises `BadSpec` if machines like this can't be booted yet."""
     config = CONFIGS.get(spec.kernel)
-    remedy = 'use an x86_64 machine with "firmware": "BIOS" and "kernel": "amd64-6.1"'
+    remedy = 'use an x86_64 machine with "kernel": "amd64-6.1"'
     if config is None:
-        refusal = f"kernel {spec.kernel!r} is not modelled"
+        refusal = f"kernel {spec.kernel!r} is not modelled: this is a model of Linux 6.1"
     elif spec.arch != "x86_64" or config.arch != "x86_64":
         refusal = f"booting kernel {spec.kernel!r} on an {spec.arch} machine is not modelled"
-    elif spec.firmware != "BIOS":
-        refusal = f"booting from {spec.firmware} firmware is not modelled"
     else:
         return config
     raise BadSpec(refusal, where=f"machine {spec.name!r}", remedy=remedy)

@@ -26,6 +26,10 @@ class BadSpec(KmemlabError):
     """A machine's description is malformed: no JSON, a key missing, a value of the wrong kind."""
 
 
+class BadCapture(KmemlabError):
+    """Texts saved from a machine can't be used: a file is missing, breaks off, or is something else."""
+
+
 class BadParameter(KmemlabError):
     """A parameter of the kernel's command line, or of ours, can't be read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ def kmemlab(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
         (["boot", "laptop-9g"], "laptop-9g"),
         (["boot", "/no/such/hardware.json"], "hardware.json"),
         (["boot", "laptop-8g", "--until", "no_such_stage"], "no_such_stage"),
+        (["compare", "/no/such/folder"], "/no/such/folder"),
         (["where", "no_such_function_at_all"], "no_such_function_at_all"),
         (["course", "build", "--root", "/no/such/folder"], "/no/such/folder"),
         (["course", "run", "/no/such.ipynb"], "/no/such.ipynb"),
@@ -71,6 +73,31 @@ def test_a_reader_who_has_enough_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "status 0"
+
+
+# -- compare -----------------------------------------------------------------------------------------------------------
+
+
+def test_compare_tells_what_agrees_and_what_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capture = ROOT / "tests" / "data" / "machines" / "amd64-96m"
+    assert main(["compare", str(capture)]) == 0
+    assert "100 % of the facts agree" in capsys.readouterr().out
+    for name in ("hardware.json", "zoneinfo.txt"):
+        shutil.copy(capture / name, tmp_path)
+    zoneinfo = (tmp_path / "zoneinfo.txt").read_text()
+    (tmp_path / "zoneinfo.txt").write_text(zoneinfo.replace("managed  3840", "managed  3841"))
+    assert main(["compare", str(tmp_path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["families"]["zone.size"]["differences"][0]["linux"] == "0/DMA managed 3841"
+
+
+def test_a_machine_of_linux_6_12_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = json.loads((ROOT / "tests/data/machines/amd64-96m/hardware.json").read_text()) | {"kernel": "amd64-6.12"}
+    (tmp_path / "hardware.json").write_text(json.dumps(spec))
+    (tmp_path / "iomem.txt").write_text("00001000-0009fbff : System RAM\n")
+    for arguments in (["boot", str(tmp_path)], ["compare", str(tmp_path)]):
+        assert main(arguments) == 2
+        assert "amd64-6.12" in capsys.readouterr().err
 
 
 # -- where -------------------------------------------------------------------------------------------------------------
