@@ -77,6 +77,7 @@ __all__ = [
     "memblock_find_in_range_node",
     "memblock_init",
     "memblock_is_region_memory",
+    "memblock_is_region_reserved",
     "memblock_isolate_range",
     "memblock_phys_alloc_range",
     "memblock_phys_alloc_try_nid",
@@ -240,6 +241,12 @@ def memblock_end_of_DRAM(memblock: Memblock) -> int:
 def memblock_is_region_memory(memblock: Memblock, base: int, size: int) -> bool:
     """Whether all of [base, base + size) lies in one region of memory."""
     return any(start <= base and base + size <= end for start, end, _ in for_each_mem_range(memblock))
+
+
+@kernel("mm/memblock.c", "memblock_is_region_reserved", traced=False)
+def memblock_is_region_reserved(memblock: Memblock, base: int, size: int) -> bool:
+    """Whether any byte of [base, base + size) is reserved."""
+    return any(start < base + size and base < end for start, end in for_each_reserved_mem_range(memblock))
 
 
 @kernel("mm/memblock.c", "memblock_dump_all")

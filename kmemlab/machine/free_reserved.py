@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import page_zone
 from kmemlab.boot.cmdline import cmdline_find_option
+from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
 from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
@@ -55,6 +56,18 @@ def alternative_instructions(mm: Mm) -> None:
     if not patched or cpus.possible == 1:
         _, start, end = init_area(mm.boot)
         free_reserved_area(mm, start, end, "SMP alternatives")
+
+
+@kernel("arch/x86/platform/efi/quirks.c", "efi_free_boot_services")
+def efi_free_boot_services(mm: Mm) -> None:
+    """Give back what UEFI's boot services used, and say how much it was."""
+    freed = 0
+    for start, end in boot_services_to_free(mm.boot):
+        for pfn in range(pfn_up(start), pfn_down(end)):
+            free_reserved_page(mm, pfn)
+            freed += PAGE_SIZE
+    if freed:
+        mm.boot.printk.info(f"Freeing EFI boot services memory: {freed // KIB}K")
 
 
 @kernel("arch/x86/mm/init.c", "free_initrd_mem", left_out="unpacking it")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from kmemlab.alloc.kmalloc_caches import KmallocCaches
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
-from kmemlab.boot.detect import detect_memory
 from kmemlab.boot.e820_setup import e820__finish_early_params, e820__memory_setup
+from kmemlab.boot.efi import fill_boot_params
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.numa_fake import count_possible_nodes
@@ -64,7 +64,7 @@ def highest_pfn(spec: MachineSpec) -> int:
     """
     boot = Boot(spec)
     try:
-        detect_memory(boot.bios, boot.boot_params)
+        fill_boot_params(boot)
         e820__memory_setup(boot)
         parse_early_param(boot)
         e820__finish_early_params(boot)

@@ -32,6 +32,7 @@ from kmemlab.boot.early_reserve import (
     reserve_real_mode,
     smp_scan_config,
 )
+from kmemlab.boot.efi import efi_init, efi_memblock_x86_reserve_range, efi_reserve_boot_services
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
 from kmemlab.boot.log_buf import setup_log_buf
@@ -182,8 +183,10 @@ SETUP_ARCH = (
     Stage(e820__memory_setup,          "boot",   "the firmware's memory map, put in order"),
     Stage(parse_early_param,           "boot",   "mem= and memmap= change the map"),
     Stage(parse_early_param_mm,        "kernel", "numa=, kernelcore= and movablecore= are kept for later"),
+    Stage(efi_memblock_x86_reserve_range, "boot", "UEFI's memory map stays"),
     Stage(x86_report_nx,               "boot",   "can pages be marked as not executable?"),
     Stage(e820__finish_early_params,   "boot",   "if the map was changed: put it in order again, print it"),
+    Stage(efi_init,                    "boot",   "UEFI's tables stay"),
     Stage(insert_kernel_resources,     "boot",   "the kernel's own sections in the resource tree"),
     Stage(e820_add_kernel_range,       "boot",   "the kernel lies in RAM, whatever the map says"),
     Stage(trim_bios_range,             "boot",   "page 0 and 640 KiB … 1 MiB are never RAM"),
@@ -197,6 +200,7 @@ SETUP_ARCH = (
     Stage(reserve_brk,                 "boot",   "so is what the kernel grew into so far"),
     Stage(limit_memblock_to_1m,        "boot",   "nothing else is mapped for sure"),
     Stage(e820__memblock_setup,        "boot",   "memblock learns what is memory: the first allocator works"),
+    Stage(efi_reserve_boot_services,   "boot",   "what UEFI's boot services used is kept for now"),
     Stage(reserve_real_mode,           "boot",   "memory for CPUs that wake in real mode; the first MiB is closed"),
     Stage(init_mem_mapping,            "boot",   "all memory into the direct map"),
     Stage(limit_memblock_to_mapped,    "boot",   "memblock may give out all of it"),

@@ -9,14 +9,20 @@ from kmemlab.alloc.hugetlb import hugetlb_init
 from kmemlab.alloc.kmalloc_caches import kmem_cache_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
-from kmemlab.boot.detect import detect_memory
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
+from kmemlab.boot.efi import fill_boot_params
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
 from kmemlab.boot.setup_percpu import setup_per_cpu_areas
 from kmemlab.machine.deferred_init import page_alloc_init_late
-from kmemlab.machine.free_reserved import alternative_instructions, free_initmem, free_initrd_mem, mark_rodata_ro
+from kmemlab.machine.free_reserved import (
+    alternative_instructions,
+    efi_free_boot_services,
+    free_initmem,
+    free_initrd_mem,
+    mark_rodata_ro,
+)
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
     mem_init_print_info,
@@ -48,8 +54,8 @@ def start_kernel(kernel: Kernel, until: str | None = None) -> None:
 
 @kernel("arch/x86/boot/main.c", "main", left_out="all but memory detection")
 def real_mode_main(boot: Boot) -> None:
-    """The setup code, still in real mode, asks the BIOS about memory and starts the kernel."""
-    detect_memory(boot.bios, boot.boot_params)
+    """Setup code, still in real mode, asks the BIOS about memory and starts the kernel; under UEFI its stub does."""
+    fill_boot_params(boot)
 
 
 @invented("the firmware is no part of the kernel")
@@ -105,6 +111,7 @@ KERNEL_INIT_FREEABLE = (
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
     Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
+    Stage(efi_free_boot_services,      "mm",     "UEFI's boot services are over (arch)"),
     Stage(hugetlb_init,                "mm",     "pools of huge pages for programs (subsys)"),
     Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
     Stage(acpi_memory_enable_device,   "kernel", "memory that is plugged in (subsys)"),
