@@ -9,7 +9,7 @@ An access is described by three bits of the error code that it would fault with:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kmemlab.hardware.ram import Ram
 from kmemlab.hardware.tlb import NO_SLOT, Tlb
@@ -47,6 +47,7 @@ CR4_SMAP = 1 << 21  # the kernel never touches one, except where it says so (EFL
 EFER_NX = 1 << 11
 
 RIGHTS = PAGE_RW | PAGE_USER | PAGE_GLOBAL | PAGE_DIRTY | PAGE_NX
+ALLOWED = PAGE_RW | PAGE_USER | PAGE_NX
 PDPTE_RESERVED = PAGE_RW | PAGE_USER | PAGE_ACCESSED | PAGE_DIRTY | PAGE_PSE | PAGE_GLOBAL | PAGE_NX
 
 
@@ -80,6 +81,19 @@ class Translation:
         """Which of the eight types of the PAT the entry chooses: its bits PAT, PCD and PWT."""
         pat = PAGE_PAT if self.level == PTE else PAGE_PAT_LARGE
         return 4 * bool(self.entry & pat) + 2 * bool(self.entry & PAGE_PCD) + bool(self.entry & PAGE_PWT)
+
+
+@invented("what the TLB has is not to be seen on a real CPU")
+@dataclass(frozen=True, slots=True)
+class StaleEntry:
+    """A page that the TLB still translates to `frame`, though the tables say `now`.
+
+    None: they have nothing there. The same address: with other rights, or in a page of another size.
+    """
+
+    address: int
+    frame: int
+    now: int | None
 
 
 @invented("the MMU is hardware")
@@ -122,7 +136,7 @@ class Mmu(Struct):
     def access(self, address: int, access: int = 0) -> int:
         """The physical address behind a virtual one, for a read, or what `access` says.
 
-        Raises `PageFault`, and `GeneralProtection` for an address that is not canonical.
+        Raises `PageFault` (CR2 then holds the address), and `GeneralProtection` for one that is not canonical.
         """
         if not self.layout.canonical(address):
             raise GeneralProtection(
@@ -130,6 +144,14 @@ class Mmu(Struct):
                 where="the MMU",
                 remedy=f"use an address whose bits from {self.layout.virt_bits - 1} up are alike",
             )
+        try:
+            return self.translate(address, access)
+        except PageFault:
+            self.cr2 = address
+            raise
+
+    def translate(self, address: int, access: int) -> int:
+        """What the TLB remembers, and where it does not, what a walk finds; the TLB keeps that."""
         slot = self.tlb.find(address, self.pcid)
         if slot != NO_SLOT:
             rights = self.tlb.rights[slot]
@@ -150,6 +172,17 @@ class Mmu(Struct):
 
         Raises `PageFault`.
         """
+        found, passed = self.descend(address, access)
+        if self.forbidden(found.rights, access):
+            raise self.fault(address, access | X86_PF_PROT)
+        entry = self.mark(passed, access)
+        return replace(found, entry=entry, rights=found.rights | entry & PAGE_DIRTY)
+
+    def descend(self, address: int, access: int = 0) -> tuple[Translation, list[tuple[int, int]]]:
+        """Follow the entries from the top table to the page, changing nothing; with them, where each stands.
+
+        Raises `PageFault` for one that is not present or has a reserved bit set.
+        """
         layout = self.layout
         # The four top entries of PAE need no whole page.
         table = self.cr3 & (0xFFFFFFE0 if layout.name == "PAE" else layout.address_mask)
@@ -168,12 +201,26 @@ class Mmu(Struct):
                 raise self.fault(address, access | X86_PF_PROT | X86_PF_RSVD)
             if self.is_leaf(level, entry):
                 break
-        if self.forbidden(rights, access):
-            raise self.fault(address, access | X86_PF_PROT)
-        entry = self.mark(passed, access)
+        rights = (rights | entry & (PAGE_GLOBAL | PAGE_DIRTY)) & RIGHTS
         offset = address & layout.levels[level].size - 1
-        rights |= entry & (PAGE_GLOBAL | PAGE_DIRTY)
-        return Translation(entry & layout.page_mask(level) | offset, level, entry, rights & RIGHTS)
+        return Translation(entry & layout.page_mask(level) | offset, level, entry, rights), passed
+
+    def stale(self) -> tuple[StaleEntry, ...]:
+        """The translations in use that the tables in RAM no longer bear out: somebody forgot to flush."""
+        found = []
+        for slot in self.tlb.slots():
+            address, frame = self.tlb.tag[slot], self.tlb.frame[slot]
+            if not self.tlb.holds(slot, address, self.pcid):
+                continue
+            try:
+                now, _ = self.descend(address)
+            except PageFault:
+                found.append(StaleEntry(address, frame, None))
+                continue
+            same_size = self.layout.levels[now.level].size == 1 << self.tlb.shift[slot]
+            if now.address != frame or not same_size or (now.rights ^ self.tlb.rights[slot]) & ALLOWED:
+                found.append(StaleEntry(address, frame, now.address))
+        return tuple(found)
 
     def is_pdpte(self, level: int) -> bool:
         """Whether entries of this level are the four at the top of PAE, which say nothing but where a table is."""
@@ -234,10 +281,9 @@ class Mmu(Struct):
         return marked
 
     def fault(self, address: int, error_code: int) -> PageFault:
-        """A page fault, with CR2 set; that it was a fetch is told only where execution can be forbidden."""
+        """A page fault; that it was a fetch is told only where execution can be forbidden."""
         if not (self.efer & EFER_NX or self.cr4 & CR4_SMEP):
             error_code &= ~X86_PF_INSTR
-        self.cr2 = address
         return PageFault(address, error_code)
 
     def switch_on(self, cr4: int, efer: int) -> None:

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range, native_flush_tlb_global, native_flush_tlb_local
-from kmemlab.hardware.mmu import CR0_WP, CR4_PCIDE, CR4_PSE, CR4_SMAP, CR4_SMEP, GeneralProtection, Mmu, PageFault
+from kmemlab.hardware.mmu import (
+    CR0_WP,
+    CR4_PCIDE,
+    CR4_PSE,
+    CR4_SMAP,
+    CR4_SMEP,
+    GeneralProtection,
+    Mmu,
+    PageFault,
+    StaleEntry,
+)
 from kmemlab.hardware.ram import Ram
 
 P, RW, US, PWT, PCD, A, D, PS, G = (1 << bit for bit in range(9))
@@ -176,9 +186,11 @@ def test_a_translation_is_stale_until_it_is_flushed() -> None:
     assert mmu.access(USER_PAGE + 8, USER) == 0x5008
     mmu.ram.write(PTE_AT, 0x9000 | P | RW | US)
     assert mmu.access(USER_PAGE + 8, USER) == 0x5008, "the TLB was not told"
+    assert mmu.stale() == (StaleEntry(USER_PAGE, 0x5000, 0x9000),)
     assert mmu.walk(USER_PAGE + 8).address == 0x9008, "the tables in RAM say otherwise"
     mmu.invlpg(USER_PAGE)
     assert mmu.access(USER_PAGE + 8, USER) == 0x9008
+    assert mmu.stale() == ()
 
 
 def test_an_unmapped_page_can_be_used_until_it_is_flushed() -> None:
@@ -186,6 +198,7 @@ def test_an_unmapped_page_can_be_used_until_it_is_flushed() -> None:
     mmu.access(USER_PAGE, USER)
     mmu.ram.write(PTE_AT, 0)
     mmu.access(USER_PAGE, USER)
+    assert mmu.stale() == (StaleEntry(USER_PAGE, 0x5000, None),)
     native_flush_tlb_local(mmu)
     with pytest.raises(PageFault, match="not-present page"):
         mmu.access(USER_PAGE, USER)
@@ -227,6 +240,7 @@ def test_fewer_rights_are_not_seen() -> None:
     mmu.access(USER_PAGE, USER | WRITE)
     mmu.ram.write(PTE_AT, 0x5000 | P | US)
     assert mmu.access(USER_PAGE, USER | WRITE) == 0x5000
+    assert mmu.stale() == (StaleEntry(USER_PAGE, 0x5000, 0x5000),)
 
 
 def test_accessed_and_dirty_are_marked_as_the_cpu_goes() -> None:
