@@ -22,7 +22,6 @@ from kmemlab.mm.hstate import (
     huge_page_size_text,
 )
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.errors import BadParameter
 from kmemlab.types.gfp import __GFP_COMP, __GFP_NOWARN, __GFP_THISNODE, GFP_HIGHUSER
 from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse
 
@@ -53,15 +52,6 @@ def arch_hugetlb_valid_size(mm: Mm, size: int) -> bool:
     if size != PAGE_SIZE << order:
         return False
     return order == HUGETLB_PAGE_ORDER or (order == GIGANTIC_PAGE_ORDER and "pdpe1gb" in mm.boot.spec.cpus.flags)
-
-
-@invented("memparse, where C takes 0 for what is no number", traced=False)
-def size_of(value: str) -> int:
-    """A size in bytes; 0 for what is none."""
-    try:
-        return memparse(value)[0]
-    except BadParameter:
-        return 0
 
 
 @kernel("mm/hugetlb.c", "size_to_hstate", traced=False)
@@ -95,7 +85,7 @@ def memory_nodes(mm: Mm) -> list[int]:
 @kernel("mm/hugetlb.c", "hugepagesz_setup")
 def hugepagesz_setup(mm: Mm, value: str) -> None:
     """hugepagesz=SIZE: a hugepages= that follows means pages of this size."""
-    hugetlb, size = mm.hugetlb, size_of(value)
+    hugetlb, size = mm.hugetlb, memparse(value)[0]
     hugetlb.parsed_valid_hugepagesz = 0
     if not arch_hugetlb_valid_size(mm, size):
         mm.boot.printk.info(f"HugeTLB: unsupported hugepagesz={value}")
@@ -116,7 +106,7 @@ def hugepagesz_setup(mm: Mm, value: str) -> None:
 @kernel("mm/hugetlb.c", "default_hugepagesz_setup")
 def default_hugepagesz_setup(mm: Mm, value: str) -> None:
     """default_hugepagesz=SIZE: the size that programs get which name none, and that /proc/meminfo tells about."""
-    hugetlb, size = mm.hugetlb, size_of(value)
+    hugetlb, size = mm.hugetlb, memparse(value)[0]
     hugetlb.parsed_valid_hugepagesz = 0
     if hugetlb.parsed_default_hugepagesz:
         mm.boot.printk.info(f"HugeTLB: default_hugepagesz previously specified, ignoring {value}")

@@ -97,8 +97,8 @@ def parse_crashkernel(cmdline: str, system_ram: int) -> tuple[int, int]:
             continue
         try:
             sizes, _, base = value.partition("@")
-            size = size_for(sizes, system_ram) if ":" in sizes else memparse(sizes)[0]
-            return size, memparse(base)[0] if base else 0
+            size = size_for(sizes, system_ram) if ":" in sizes else size_there(sizes)
+            return size, size_there(base) if base else 0
         except BadParameter:
             return 0, 0
     return 0, 0
@@ -110,9 +110,18 @@ def size_for(ranges: str, system_ram: int) -> int:
     for part in ranges.split(","):
         span, _, size = part.partition(":")
         start, _, end = span.partition("-")
-        if memparse(start)[0] <= system_ram and (not end or system_ram < memparse(end)[0]):
-            return memparse(size)[0]
+        if size_there(start) <= system_ram and (not end or system_ram < size_there(end)):
+            return size_there(size)
     return 0
+
+
+@invented("C compares the pointer before and after memparse", traced=False)
+def size_there(text: str) -> int:
+    """A size; raises `BadParameter` where no digit stands."""
+    size, rest = memparse(text)
+    if rest == text:
+        raise BadParameter(f"{text!r} is no size", where="crashkernel=", remedy="write a size, as in crashkernel=128M")
+    return size
 
 
 @kernel("kernel/crash_core.c", "parse_crashkernel_suffix")
@@ -121,7 +130,7 @@ def parse_crashkernel_suffix(cmdline: str, suffix: str) -> int | None:
     for value in crashkernel_values(cmdline):
         if value.endswith(suffix):
             try:
-                return memparse(value)[0]
+                return size_there(value)
             except BadParameter:
                 return None
     return None

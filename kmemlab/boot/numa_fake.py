@@ -31,35 +31,33 @@ from kmemlab.boot.numa_distance import numa_reset_distance, numa_set_distance
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
-from kmemlab.types.errors import BadParameter
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, memparse, pfn_up, round_down, round_up
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, memparse, pfn_up, round_down, round_up, simple_strtoull
 
 FAKE_NODE_MIN_SIZE = 32 * MIB
 DMA32_END = 4 * GIB
 
 
-@invented("C reads the text three times, with strchr and simple_strtoul")
+@invented("C looks for the letters with strchr, and reads the number where it needs it")
 def parse_fake(value: str) -> tuple[str, int, list[int]]:
     """What numa=fake= asks for: ("nodes" | "size" | "uniform", a number, a list of distances).
 
-    Raises `BadParameter` for what is none of them.
+    Only a number with a comma behind it is a distance, and those of "uniform" are never reached: so C reads them.
 
-    >>> parse_fake("4"), parse_fake("512M"), parse_fake("2U:10,20,20,10")
-    (('nodes', 4, []), ('size', 536870912, []), ('uniform', 2, [10, 20, 20, 10]))
+    >>> parse_fake("4"), parse_fake("512M"), parse_fake("2:10,20,20,10"), parse_fake("2U:10,20,20,10")
+    (('nodes', 4, []), ('size', 536870912, []), ('nodes', 2, [10, 20, 20]), ('uniform', 2, []))
     """
-    size, _, distances = value.partition(":")
-    if not all(part.isdigit() for part in distances.split(",") if part):
-        raise BadParameter(
-            f"numa=fake={value}: {distances!r} is no list of distances",
-            where="the kernel's command line",
-            remedy="write numbers with commas between, row by row, such as numa=fake=2:10,20,20,10",
-        )
-    table = [int(part) for part in distances.split(",") if part]
-    if "U" in size:
-        return "uniform", memparse(size.removesuffix("U"))[0], table
-    if "M" in size or "G" in size:
-        return "size", memparse(size)[0], table
-    return "nodes", memparse(size)[0], table
+    if "U" in value:
+        return "uniform", simple_strtoull(value)[0], []
+    how, read = ("size", memparse) if "M" in value or "G" in value else ("nodes", simple_strtoull)
+    number, rest = read(value)
+    distances: list[int] = []
+    rest = rest.removeprefix(":")
+    while True:
+        distance, behind = simple_strtoull(rest)
+        if behind == rest or not behind.startswith(","):
+            return how, number, distances
+        distances.append(distance)
+        rest = behind[1:]
 
 
 @kernel("arch/x86/mm/numa_emulation.c", "mem_hole_size", traced=False)
@@ -202,16 +200,15 @@ def split_each_uniformly(boot: Boot, numa: NumaInfo, nr_nodes: int) -> bool:
     """numa=fake=NU: cut each physical node into `nr_nodes`."""
     nid = 0
     for node in nodes_of(numa.nodes_parsed):
-        if not numa.physical.nr_blks:
+        following = split_nodes_size_interleave_uniform(boot, numa, 0, nr_nodes, 0, nid)
+        if following is None:
             return False
-        made = split_nodes_size_interleave_uniform(boot, numa, 0, nr_nodes, 0, nid)
-        if made is None:
-            return False
-        if made < nr_nodes:
+        made = following - nid
+        if 0 < made < nr_nodes:  # none at all: a node of CPUs only
             boot.printk.info(f"numa_emulation: phys: {node} only got {made} of {nr_nodes} nodes, failing")
             return False
-        nid = made
-    return nid > 0
+        nid = following
+    return True
 
 
 @kernel("arch/x86/mm/numa_emulation.c", "numa_emulation")
@@ -285,7 +282,11 @@ def count_possible_nodes(spec: MachineSpec, max_pfn: int, fake: str) -> int:
         return physical
     how, number, _ = parse_fake(fake)
     if how == "uniform":
+        # A node of several blocks is cut into more: the size is that of its first block's parts.
+        blocks = len(spec.numa.nodes)
+        parts_of_others = (max_pfn << PAGE_SHIFT) // FAKE_NODE_MIN_SIZE + blocks
         number *= physical
+        number += parts_of_others if blocks > len({block.node for block in spec.numa.nodes}) else 0
     elif how == "size":
         number = (max_pfn << PAGE_SHIFT) // max(number, FAKE_NODE_MIN_SIZE) + physical + len(spec.numa.nodes) + 1
     return min(max(number, physical), MAX_NUMNODES)

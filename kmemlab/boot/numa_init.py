@@ -31,8 +31,9 @@ from kmemlab.boot.numa_cleanup import numa_cleanup_meminfo
 from kmemlab.boot.numa_distance import numa_reset_distance
 from kmemlab.boot.numa_fake import numa_emulation
 from kmemlab.boot.srat import acpi_numa_init
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.errors import BadParameter, KernelPanic
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, U64_MAX, round_up
 
 SMP_CACHE_BYTES = 64
@@ -40,7 +41,12 @@ SMP_CACHE_BYTES = 64
 
 @kernel("arch/x86/mm/numa.c", "numa_setup", left_out="numa=nohmat")
 def numa_setup(boot: Boot, numa: NumaInfo, value: str) -> None:
-    """numa=off: one node for everything. numa=noacpi: don't read the SRAT. (numa=fake= is read by `numa_emulation`.)"""
+    """numa=off: one node for everything. numa=noacpi: don't read the SRAT. Raises `BadParameter` without a value.
+
+    numa=fake= is read by `numa_emulation`.
+    """
+    if not value:
+        raise BadParameter("numa needs a value", where="the command line", remedy="write numa=off, for example")
     if value.startswith("off"):
         numa.numa_off = 1
     elif value.startswith("noacpi"):
@@ -50,9 +56,25 @@ def numa_setup(boot: Boot, numa: NumaInfo, value: str) -> None:
 @kernel("arch/x86/mm/numa.c", "x86_numa_init", formerly=("initmem_init",), left_out="AMD northbridges before the SRAT")
 def x86_numa_init(boot: Boot, numa: NumaInfo) -> None:
     """Try the SRAT; when it is missing, bad or not wanted, all memory is one node."""
-    if not numa.numa_off and numa_init(boot, numa, x86_acpi_numa_init):
-        return
-    numa_init(boot, numa, dummy_numa_init)
+    if numa.numa_off or not numa_init(boot, numa, x86_acpi_numa_init):
+        numa_init(boot, numa, dummy_numa_init)
+    check_memory_has_nodes(boot)
+
+
+@invented("C finds out by a page fault, when it first looks for the struct of node 1024")
+def check_memory_has_nodes(boot: Boot) -> None:
+    """Memory of no node is the end of the boot.
+
+    It happens where the SRAT leaves out less than 1 MiB, which passes as covered, or behind the last page frame.
+    """
+    for start, end, nid in for_each_mem_pfn_range(boot.memblock):
+        if nid == boot.config.max_numnodes:
+            where = f"[mem {start << PAGE_SHIFT:#010x}-{(end << PAGE_SHIFT) - 1:#010x}]"
+            raise KernelPanic(
+                f"Unable to handle kernel page fault: {where} is memory of no node",
+                where="x86_numa_init",
+                remedy="let the SRAT cover all of the e820 map's memory, or boot with numa=off",
+            )
 
 
 @kernel("arch/x86/mm/srat.c", "x86_acpi_numa_init")

@@ -16,6 +16,7 @@ from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, PAGES_PER_SE
 from kmemlab.mm.node import ZONELIST_FALLBACK, pgdat_end_pfn
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, add_free_run, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import U64_MAX, pfn_down, pfn_up, round_down
 
 
@@ -25,7 +26,12 @@ def zone_of(mm: Mm, nid: int, pfn: int) -> Zone:
     for zone in mm.node_data[nid].node_zones:
         if zone.present_pages and zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages:
             return zone
-    raise AssertionError(f"page frame {pfn:#x} is in no zone of node {nid}")
+    # kernelcore=mirror rounds the start of ZONE_MOVABLE up and leaves ZONE_NORMAL empty; C frees the pages to ZONE_DMA.
+    raise KernelPanic(
+        f"page frame {pfn:#x} is in no zone of node {nid}",
+        where="memblock_free_all",
+        remedy="leave kernelcore=mirror out: no memory of this machine is mirrored",
+    )
 
 
 @kernel("mm/page_alloc.c", "__free_pages_core")

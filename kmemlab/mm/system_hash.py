@@ -6,8 +6,7 @@ from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.memblock import memblock_alloc_try_nid_raw
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.errors import BadParameter
-from kmemlab.types.units import GIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse, round_up
+from kmemlab.types.units import GIB, PAGE_SHIFT, PAGE_SIZE, get_order, round_up, simple_strtoull
 
 ADAPT_SCALE_BASE = 64 * GIB >> PAGE_SHIFT
 DENTRY_SCALE, INODE_SCALE = 13, 14  # one bucket for each 8 and 16 KiB of memory
@@ -29,10 +28,7 @@ def values_of(mm: Mm, option: str) -> list[int]:
     found = []
     for name, value in next_arg(mm.boot.spec.cmdline):
         if parameq(name, option) and value:
-            try:
-                found.append(memparse(value)[0])
-            except BadParameter:
-                continue
+            found.append(simple_strtoull(value)[0])
     return found
 
 

@@ -10,28 +10,21 @@ from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.errors import BadParameter
-from kmemlab.types.units import GIB, PAGE_SHIFT, memparse, round_up
+from kmemlab.types.units import GIB, PAGE_SHIFT, memparse, round_up, simple_strtoull
 from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_MOVABLE
 
 
-@kernel("mm/page_alloc.c", "cmdline_parse_core")
-def cmdline_parse_core(option: str, value: str) -> tuple[int, int]:
-    """Read a size, or a percentage of all memory: gives (pages, per cent), one of them 0.
+@kernel("mm/page_alloc.c", "cmdline_parse_core", left_out="the warning about more than 100 per cent")
+def cmdline_parse_core(value: str) -> tuple[int, int]:
+    """Read a size, or a percentage of all memory: gives (pages, per cent), one of them 0; what is neither is 0 pages.
 
-    Raises `BadParameter` for what is neither.
-
-    >>> cmdline_parse_core("kernelcore", "512M"), cmdline_parse_core("kernelcore", "30%")
-    ((131072, 0), (0, 30))
+    >>> cmdline_parse_core("512M"), cmdline_parse_core("30%"), cmdline_parse_core("lots")
+    ((131072, 0), (0, 30), (0, 0))
     """
-    size, rest = memparse(value)
-    if rest == "%":
-        if size > 100:
-            raise BadParameter(
-                f"{option}={value} is more than all memory", where="the kernel's command line", remedy="write 0% … 100%"
-            )
-        return 0, size
-    return size >> PAGE_SHIFT, 0
+    percent, rest = simple_strtoull(value)
+    if rest.startswith("%"):
+        return 0, min(percent, 100)
+    return memparse(value)[0] >> PAGE_SHIFT, 0
 
 
 @kernel("mm/page_alloc.c", "cmdline_parse_kernelcore")
@@ -40,13 +33,13 @@ def cmdline_parse_kernelcore(mm: Mm, value: str) -> None:
     if value == "mirror":
         mm.mirrored_kernelcore = 1
         return
-    mm.required_kernelcore, mm.required_kernelcore_percent = cmdline_parse_core("kernelcore", value)
+    mm.required_kernelcore, mm.required_kernelcore_percent = cmdline_parse_core(value)
 
 
 @kernel("mm/page_alloc.c", "cmdline_parse_movablecore")
 def cmdline_parse_movablecore(mm: Mm, value: str) -> None:
     """movablecore=SIZE or N%: how much memory shall hold only what can be moved."""
-    mm.required_movablecore, mm.required_movablecore_percent = cmdline_parse_core("movablecore", value)
+    mm.required_movablecore, mm.required_movablecore_percent = cmdline_parse_core(value)
 
 
 @kernel("mm/page_alloc.c", "find_usable_zone_for_movable")

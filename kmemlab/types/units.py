@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from kmemlab.types.errors import BadParameter
-
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
@@ -16,8 +14,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
 
-_SUFFIX = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
-_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([kKmMgGtTpPeE]?)")
+_SUFFIX = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
+_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|[1-9][0-9]*")
 
 
 def round_up(value: int, align: int) -> int:
@@ -65,20 +63,30 @@ def get_order(size: int) -> int:
     return max(0, (size - 1) >> PAGE_SHIFT).bit_length()
 
 
-def memparse(text: str) -> tuple[int, str]:
-    """Read a size as the kernel's `memparse` does: digits (or 0x…), then one of K M G T P E; the rest is handed back.
+def simple_strtoull(text: str) -> tuple[int, str]:
+    """Read a number as the kernel does: 0x… is hexadecimal, 0… octal; what follows is handed back.
 
-    Raises `BadParameter` where no digit stands.
+    Where no digit stands, the number is 0 and all of the text is handed back: C has no error for that.
 
-    >>> memparse("64M$0x10000000")
-    (67108864, '$0x10000000')
+    >>> simple_strtoull("0x20%"), simple_strtoull("010"), simple_strtoull("09"), simple_strtoull("some")
+    ((32, '%'), (8, ''), (0, '9'), (0, 'some'))
     """
-    found = _SIZE.match(text)
+    found = _NUMBER.match(text)
     if not found:
-        raise BadParameter(f"{text!r} is not a size", where="a size on the command line", remedy="write digits and K, M or G, such as 512M")
-    digits = found[1]
-    base = 16 if digits[:2].lower() == "0x" else 8 if len(digits) > 1 and digits[0] == "0" and set(digits) <= set("01234567") else 10
-    return int(digits, base) << _SUFFIX[found[2].upper()], text[found.end() :]
+        return 0, text
+    base = 16 if found[1] else 8 if found[2] else 10
+    return int(found[0], base) & U64_MAX, text[found.end() :]
+
+
+def memparse(text: str) -> tuple[int, str]:
+    """Read a size: a number, then perhaps one of K M G T P E; the rest is handed back.
+
+    >>> memparse("64M$0x10000000"), memparse("all")
+    ((67108864, '$0x10000000'), (0, 'all'))
+    """
+    size, rest = simple_strtoull(text)
+    shift = _SUFFIX.get(rest[:1].upper(), 0)
+    return size << shift & U64_MAX, rest[1:] if shift else rest
 
 
 def size_text(size: int) -> str:

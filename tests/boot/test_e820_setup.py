@@ -130,11 +130,24 @@ def test_the_command_lines_say(cmdline: str, ranges: list[str]) -> None:
     assert short == ranges
 
 
-@pytest.mark.parametrize("cmdline", ["mem=nothing", "mem=0", "mem=nopentium"])
+@pytest.mark.parametrize("cmdline", ["mem", "mem=nothing", "mem=0", "mem=nopentium"])
 def test_a_size_that_can_not_be_read(cmdline: str) -> None:
     boot = memory_map(pc(LOW, HIGH, cmdline=cmdline))
     assert "Malformed early option 'mem'" in boot.printk.lines()
     assert boot.max_pfn == 0x10000
+
+
+def test_numbers_are_read_as_c_reads_them() -> None:
+    # 010M is octal; "09M" ends behind the 0; a type has no suffix, so with one the step is no step.
+    boot = memory_map(pc(LOW, HIGH, cmdline="memmap=010M$010M memmap=1M%64M-1+2K memmap=1M%96M-1+4294967298"))
+    kinds = {(entry.addr, entry.size) for entry in boot.e820_table.entries() if entry.type == 2 and entry.addr}
+    assert kinds == {(8 << 20, 8 << 20), (96 << 20, 1 << 20)}
+    assert "Malformed early option 'mem'" in memory_map(pc(LOW, HIGH, cmdline="mem=09M")).printk.lines()
+
+
+def test_a_type_that_shall_become_itself_is_a_panic() -> None:
+    with pytest.raises(KernelPanic, match="kernel BUG in e820__range_update"):
+        memory_map(pc(LOW, HIGH, cmdline="memmap=1M%16M-1+1"))
 
 
 def test_no_map_at_all_is_a_panic() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from kmemlab.boot.numa import node_distance, nodes_of
 from kmemlab.boot.numa_init import numa_init_array
-from kmemlab.hardware.spec import CpuSpec, E820Range, ImageSpec, MachineSpec, NumaRange, NumaSpec
+from kmemlab.hardware.spec import CpuSpec, E820Range, ImageSpec, MachineSpec, NumaRange, NumaSpec, load_spec
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
-from kmemlab.types.errors import BadSpec
+from kmemlab.types.errors import BadSpec, KernelPanic
 
 GIB = 1 << 30
 
@@ -175,5 +175,66 @@ def test_a_slit_that_is_not_square_is_no_slit() -> None:
 
 
 def test_a_malformed_option_is_told_and_ignored() -> None:
-    kernel = machine((), "kernelcore=lots")
-    assert "Malformed early option 'kernelcore'" in kernel.printk_lines
+    kernel = machine((), "numa")
+    assert "Malformed early option 'numa'" in kernel.printk_lines
+
+
+@pytest.mark.parametrize("option", ["kernelcore=lots", "kernelcore=120%", "movablecore=100%", "kernelcore=09M"])
+def test_what_asks_for_no_movable_zone_is_not_malformed(option: str) -> None:
+    kernel = machine((), option)
+    assert not [line for line in kernel.printk_lines if "Malformed" in line]
+    assert not any(kernel.mm.zone_movable_pfn)
+
+
+@pytest.mark.parametrize("fake", ["M", "", "x", "-1", "U", "0M", "08"])
+def test_a_fake_that_is_no_number_changes_nothing(fake: str) -> None:
+    kernel = machine(two(), f"numa=fake={fake}")
+    assert online(kernel) == [0, 1]
+    assert not [line for line in kernel.printk_lines if line.startswith("Faking node")]
+
+
+def test_only_distances_with_a_comma_behind_them_count() -> None:
+    kernel = machine((), "numa=fake=2:10,15,16")
+    assert [node_distance(kernel.numa, *pair) for pair in ((0, 1), (1, 0))] == [15, 10]
+    kernel = machine((), "numa=fake=2U:10,15,16,")
+    assert [node_distance(kernel.numa, *pair) for pair in ((0, 1), (1, 0))] == [10, 10]
+
+
+def test_uniform_fake_nodes_beside_a_node_without_memory() -> None:
+    later = NumaRange(2, 8 * GIB, 9 * GIB - 1)
+    kernel = machine((*two(), later), "numa=fake=2U", hotplug=(later,))
+    assert "Fake node size 0MB too small, increasing to 32MB" in kernel.printk_lines
+    assert len([line for line in kernel.printk_lines if line.startswith("Faking node")]) == 4
+
+
+def test_uniform_fake_nodes_of_nodes_in_turn() -> None:
+    # The size is that of the first block's part, so the larger blocks of the node make more nodes than asked for.
+    blocks = (
+        NumaRange(0, 0, GIB // 4 - 1),
+        NumaRange(1, GIB // 4, GIB // 2 - 1),
+        NumaRange(0, GIB // 2, 4 * GIB - 1),
+    )
+    kernel = machine(blocks, "numa=fake=1U")
+    sizes = [line.rpartition("(")[2] for line in kernel.printk_lines if line.startswith("Faking node")]
+    assert sizes[:2] == ["256MB)", "256MB)"]
+    assert len(sizes) > 4
+
+
+def test_memory_that_the_srat_leaves_out_is_a_panic() -> None:
+    # Less than 1 MiB passes as covered; then nobody has the pages.
+    with pytest.raises(KernelPanic, match=r"\[mem 0x80000000-0x8007ffff\] is memory of no node"):
+        machine((NumaRange(0, 0, 2 * GIB - 1), NumaRange(1, 2 * GIB + 0x80000, 4 * GIB - 1)))
+
+
+def test_memory_behind_the_last_page_frame_is_a_panic() -> None:
+    spec = load_spec(
+        {"e820": [[0, 0x9FFFF, "usable"], [0x100000, GIB - 1, "usable"], [1 << 50, (1 << 50) + 65535, "usable"]]}
+    )
+    with pytest.raises(KernelPanic, match="is memory of no node"):
+        start_kernel(Kernel(spec))
+
+
+def test_pages_between_the_zones_of_kernelcore_mirror_are_a_panic() -> None:
+    ranges = [[0, 0x9FFFF, "usable"], [0x100000, 2 * GIB - 1, "usable"], [4 * GIB + 0x5000, 5 * GIB - 1, "usable"]]
+    with pytest.raises(KernelPanic, match="in no zone"):
+        start_kernel(Kernel(load_spec({"e820": ranges, "cmdline": "kernelcore=mirror"})))
