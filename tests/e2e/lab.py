@@ -91,7 +91,8 @@ class Lab:
 
 def open_notebook(page: Any, lab: Lab, path: str) -> None:
     """Open a notebook and wait until its kernel is idle."""
-    page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}", wait_until="domcontentloaded")
+    workspace = Path(path).stem  # a workspace of its own: else the tabs of the last test come back
+    page.goto(f"{lab.url}/lab/workspaces/{workspace}/tree/{path}?token={lab.token}", wait_until="domcontentloaded")
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").first.wait_for(timeout=TIMEOUT)
     # The dialog comes up when the kernel is not known in time; its choice is the right one.
     dialog = page.locator('.jp-Dialog:has-text("Select Kernel")')
