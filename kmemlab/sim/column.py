@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import sys
 from typing import Literal, TypeAlias
 
 from kmemlab.types.errors import TooLarge
@@ -11,9 +12,9 @@ from kmemlab.types.errors import TooLarge
 Column: TypeAlias = "memoryview[int]"
 Typecode: TypeAlias = Literal["B", "H", "i", "I", "q", "Q"]
 
-# Private so that a forked child gets its own copy, unnamed, and not charged for untouched pages (MAP_NORESERVE, a
-# name that the mmap module gets in Python 3.13 only).
-_MAP_NORESERVE = 0x4000
+# Private so that a forked child gets its own copy, and on Linux not charged for untouched pages: MAP_NORESERVE, a name
+# that the mmap module gets in Python 3.13 only (elsewhere that bit means something else).
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 _SMALL = 1 << 16  # below this a mapping costs more than it saves
 
 
