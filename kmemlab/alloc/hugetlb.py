@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kmemlab.alloc.page_alloc import alloc_pages_inner, page_zone
+from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner, page_zone
 from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.memblock import memblock_alloc_try_nid_raw
 from kmemlab.boot.numa import nodes_of
@@ -142,7 +142,7 @@ def hugepages_setup(mm: Mm, value: str) -> None:
         return
     if not named:
         hugetlb.default_hstate_max_huge_pages = int(value) if value.isdecimal() else 0
-    elif not set_max_huge_pages(mm, hugetlb.hstates[hugetlb.parsed_hstate], value):
+    elif not note_hugepages(mm, hugetlb.hstates[hugetlb.parsed_hstate], value):
         mm.boot.printk.info(f"HugeTLB: Invalid hugepages parameter {value}")
         return
     elif hstate_is_gigantic(hugetlb.hstates[hugetlb.parsed_hstate]):
@@ -151,7 +151,7 @@ def hugepages_setup(mm: Mm, value: str) -> None:
 
 
 @invented("the loop of hugepages_setup")
-def set_max_huge_pages(mm: Mm, h: Hstate, value: str) -> bool:
+def note_hugepages(mm: Mm, h: Hstate, value: str) -> bool:
     """Note how many pages are wanted, in all or node by node; False for what is no number."""
     for part in value.split(","):
         node, colon, count = part.partition(":")
@@ -231,11 +231,49 @@ def alloc_bootmem_huge_page(mm: Mm, which: int, nodes: list[int]) -> bool:
 def alloc_fresh_huge_page(mm: Mm, h: Hstate, nid: int) -> bool:
     """Take a page of the node from the page allocator into the pool."""
     gfp = GFP_HIGHUSER | __GFP_THISNODE | __GFP_COMP | __GFP_NOWARN
-    if alloc_pages_inner(mm, gfp, h.order, nid) is None:
+    pfn = alloc_pages_inner(mm, gfp, h.order, nid)
+    if pfn is None:
         return False
+    enqueue_huge_page(h, pfn)
+    return True
+
+
+@kernel("mm/hugetlb.c", "enqueue_huge_page", traced=False)
+def enqueue_huge_page(h: Hstate, pfn: int) -> None:
+    """Put a page into the pool."""
+    h.free_page[h.free_huge_pages] = pfn
     h.nr_huge_pages += 1
     h.free_huge_pages += 1
-    return True
+
+
+@kernel("mm/hugetlb.c", "remove_pool_huge_page")
+def remove_pool_huge_page(mm: Mm, h: Hstate, nid: int) -> bool:
+    """Give the page of the node that was put into the pool last back to the page allocator; False if it has none."""
+    for at in reversed(range(h.free_huge_pages)):
+        pfn = h.free_page[at]
+        zone = page_zone(mm, pfn)
+        if zone is not None and zone.node == nid:
+            for later in range(at, h.free_huge_pages - 1):
+                h.free_page[later] = h.free_page[later + 1]
+            h.nr_huge_pages -= 1
+            h.free_huge_pages -= 1
+            free_pages_inner(mm, pfn, h.order)
+            return True
+    return False
+
+
+@kernel("mm/hugetlb.c", "set_max_huge_pages", left_out="gigantic pages at run time; surplus and reserved pages")
+def set_max_huge_pages(mm: Mm, which: int, count: int) -> None:
+    """Let a pool grow or shrink to `count` pages, from the nodes in turn; it may stay short."""
+    h, nodes = mm.hugetlb.hstates[which], memory_nodes(mm)
+    if hstate_is_gigantic(h):
+        return
+    while h.nr_huge_pages < count and alloc_one(mm, which, nodes):
+        pass
+    while h.nr_huge_pages > count:
+        if not any(remove_pool_huge_page(mm, h, hstate_next_node_to_alloc(h, nodes)) for _ in nodes):
+            break
+    h.max_huge_pages = h.nr_huge_pages
 
 
 @kernel("mm/hugetlb.c", "hugetlb_init", left_out="sysfs, cgroups, fault mutexes, hugetlb_cma=")
@@ -287,8 +325,7 @@ def gather_bootmem_prealloc(mm: Mm) -> None:
         zone.page.refcount[pfn] = 1
         zone.page.owned[pfn] = 1 + h.order
         zone.nr_owned += 1 << h.order
-        h.nr_huge_pages += 1
-        h.free_huge_pages += 1
+        enqueue_huge_page(h, pfn)
 
 
 @kernel("mm/hugetlb.c", "report_hugepages")

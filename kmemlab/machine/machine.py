@@ -12,12 +12,12 @@ from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
+from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.zone import Zone
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
-
 
 Source = str | Path | Mapping[str, Any] | MachineSpec
 
@@ -76,6 +76,19 @@ class Machine(Commanded):
         """
         self._command("free_pages", pfn, order)
 
+    def sysctl(self, name: str, value: int | str | None = None) -> str:
+        """Read a tunable such as "vm.min_free_kbytes", or write it; returns what it is then.
+
+        Raises `BadRequest` for a name that there is not and for a value that the kernel refuses.
+        """
+        text: str = self._command("sysctl", name, None if value is None else str(value))
+        return text
+
+    def sysfs(self, name: str, value: str | None = None) -> str:
+        """Read or write a file of /sys, such as "kernel/mm/transparent_hugepage/enabled". Raises `BadRequest`."""
+        text: str = self._command("sysfs", name, value)
+        return text
+
     def _do_start_kernel(self, until: str | None) -> None:
         start_kernel(self.kernel, until)
 
@@ -96,6 +109,12 @@ class Machine(Commanded):
                 remedy="free some pages, ask for a smaller order, or boot a machine with more memory",
             )
         return pfn
+
+    def _do_sysctl(self, name: str, value: str | None) -> str:
+        return proc_sys_call_handler(self.kernel, name, value)
+
+    def _do_sysfs(self, name: str, value: str | None) -> str:
+        return enabled_store(self.kernel, name, value)
 
     def _do_free_pages(self, pfn: int, order: int) -> None:
         free_pages_inner(self.kernel.mm, pfn, order)

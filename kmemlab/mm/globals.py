@@ -64,7 +64,7 @@ class Mm(Struct):
         self.numa = numa
         self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
-        self.hugetlb = Hugetlb(nr_nodes)
+        self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
         self.node_load = column("q", nr_nodes)
         self.zone_movable_pfn = column("q", nr_nodes)

@@ -24,9 +24,12 @@ class Hstate(Struct):
     next_nid_to_alloc = Cell()
 
     max_huge_pages_node: Column
+    free_page: Column
 
-    def __init__(self, nr_nodes: int) -> None:
+    def __init__(self, nr_nodes: int, pages: int) -> None:
+        """`pages` is the number of huge pages that can be there at most."""
         self.max_huge_pages_node = column("q", nr_nodes)
+        self.free_page = column("q", pages)  # hugepage_freelists: the page frames of free ones, the last one put first
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -45,8 +48,8 @@ class Hugetlb(Struct):
     boot_page: Column
     boot_page_hstate: Column
 
-    def __init__(self, nr_nodes: int) -> None:
-        self.hstates = tuple(Hstate(nr_nodes) for _ in range(HUGE_MAX_HSTATE))
+    def __init__(self, nr_nodes: int, max_pfn: int) -> None:
+        self.hstates = tuple(Hstate(nr_nodes, max_pfn >> HUGETLB_PAGE_ORDER) for _ in range(HUGE_MAX_HSTATE))
         self.boot_page = column("q", MAX_GIGANTIC_PAGES)  # huge_boot_pages: page frame and pool
         self.boot_page_hstate = column("B", MAX_GIGANTIC_PAGES)
 

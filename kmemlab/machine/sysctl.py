@@ -1,0 +1,137 @@
+"""sysctl and sysfs: the machine's knobs by the names that a shell would use, with the limits that the kernel sets.
+
+vm.min_free_kbytes                         /proc/sys/vm/min_free_kbytes
+kernel/mm/transparent_hugepage/enabled     /sys/kernel/mm/transparent_hugepage/enabled
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kmemlab.alloc.hugetlb import set_max_huge_pages
+from kmemlab.machine.kernel import Kernel
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.sysctl import (
+    lowmem_reserve_ratio_sysctl_handler,
+    min_free_kbytes_sysctl_handler,
+    percpu_pagelist_high_fraction_sysctl_handler,
+    sysctl_min_slab_ratio_sysctl_handler,
+    sysctl_min_unmapped_ratio_sysctl_handler,
+    watermark_scale_factor_sysctl_handler,
+)
+from kmemlab.mm.watermark import THP_ALWAYS, THP_MADVISE, THP_NEVER, start_stop_khugepaged
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errors import BadRequest
+
+INT_MAX = (1 << 31) - 1
+THP_MODES = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}
+
+
+@kernel("include/linux/sysctl.h", "struct ctl_table", left_out="permissions, files and folders")
+@dataclass(frozen=True, slots=True)
+class CtlTable:
+    """One number that can be read and written: who does it, and from `least` to `most`."""
+
+    read: Callable[[Mm], int]
+    write: Callable[[Mm, int], None]
+    least: int = 0
+    most: int = INT_MAX
+
+
+@invented("proc_dointvec_minmax writes where the table points")
+def set_watermark_boost_factor(mm: Mm, value: int) -> None:
+    """Set how much a zone's watermarks rise when mobility types mix, in 1/10000 of the high watermark."""
+    mm.watermark_boost_factor = value
+
+
+@kernel("mm/hugetlb.c", "hugetlb_sysctl_handler", left_out="reserved pages")
+def hugetlb_sysctl_handler(mm: Mm, value: int) -> None:
+    """Make the default pool as large as said, or as can be."""
+    if mm.hugetlb.registered():
+        set_max_huge_pages(mm, mm.hugetlb.default_hstate_idx, value)
+
+
+@invented("a part of the default pool's sysctl", traced=False)
+def nr_hugepages(mm: Mm) -> int:
+    """The pages of the default pool."""
+    pools = mm.hugetlb.registered()
+    return pools[mm.hugetlb.default_hstate_idx].nr_huge_pages if pools else 0
+
+
+VM_TABLE = {
+    "vm.min_free_kbytes": CtlTable(lambda mm: mm.min_free_kbytes, min_free_kbytes_sysctl_handler),
+    "vm.watermark_boost_factor": CtlTable(lambda mm: mm.watermark_boost_factor, set_watermark_boost_factor),
+    "vm.watermark_scale_factor": CtlTable(
+        lambda mm: mm.watermark_scale_factor, watermark_scale_factor_sysctl_handler, 1, 3000
+    ),
+    "vm.percpu_pagelist_high_fraction": CtlTable(
+        lambda mm: mm.percpu_pagelist_high_fraction, percpu_pagelist_high_fraction_sysctl_handler
+    ),
+    "vm.min_unmapped_ratio": CtlTable(
+        lambda mm: mm.sysctl_min_unmapped_ratio, sysctl_min_unmapped_ratio_sysctl_handler, most=100
+    ),
+    "vm.min_slab_ratio": CtlTable(lambda mm: mm.sysctl_min_slab_ratio, sysctl_min_slab_ratio_sysctl_handler, most=100),
+    "vm.nr_hugepages": CtlTable(nr_hugepages, hugetlb_sysctl_handler),
+}
+LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"
+THP_ENABLED = "kernel/mm/transparent_hugepage/enabled"
+
+
+@kernel("fs/proc/proc_sysctl.c", "proc_sys_call_handler")
+def proc_sys_call_handler(kernel: Kernel, name: str, text: str | None) -> str:
+    """Write `text` to a tunable, or read it if that is None; gives the value that it has then.
+
+    Raises `BadRequest` for a name that there is not and for a value that the kernel refuses.
+    """
+    name = name.replace("/", ".")
+    mm = kernel.mm
+    if name == LOWMEM_RESERVE_RATIO:
+        lowmem_reserve_ratio_sysctl_handler(mm, None if text is None else numbers_of(name, text))
+        return "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio)
+    table = VM_TABLE.get(name)
+    if table is None:
+        known = ", ".join(sorted([*VM_TABLE, LOWMEM_RESERVE_RATIO]))
+        raise BadRequest(f"there is no tunable {name!r}", where="sysctl", remedy=f"choose one of {known}")
+    if text is not None:
+        value = (numbers_of(name, text) or (0,))[0]
+        if not table.least <= value <= table.most:
+            raise BadRequest(
+                f"{name} can't be {value}", where="sysctl", remedy=f"write a number from {table.least} to {table.most}"
+            )
+        table.write(mm, value)
+    return str(table.read(mm))
+
+
+@kernel("kernel/sysctl.c", "proc_dointvec", traced=False)
+def numbers_of(name: str, text: str) -> tuple[int, ...]:
+    """The numbers of a line; raises `BadRequest` for anything else.
+
+    >>> numbers_of("vm.lowmem_reserve_ratio", "256 256 32")
+    (256, 256, 32)
+    """
+    words = text.split()
+    if not words or not all(re.fullmatch(r"-?[0-9]+", word) for word in words):
+        raise BadRequest(f"{text!r} is no value for {name}", where="sysctl", remedy="write numbers with spaces between")
+    return tuple(int(word) for word in words)
+
+
+@kernel("mm/huge_memory.c", "enabled_store", left_out="its neighbours defrag, use_zero_page and khugepaged/")
+def enabled_store(kernel: Kernel, name: str, text: str | None) -> str:
+    """Switch transparent huge pages on or off, or read how they are switched; gives the line with brackets.
+
+    Every write, one that changes nothing too, has khugepaged see to what is kept free. Raises `BadRequest` for another
+    name, another word, or a CPU without large pages.
+    """
+    mm = kernel.mm
+    if name.strip("/").removeprefix("sys/") != THP_ENABLED or "pse" not in kernel.boot.spec.cpus.flags:
+        raise BadRequest(
+            f"there is no file {name!r}", where="sysfs", remedy=f"the one that there may be is {THP_ENABLED}"
+        )
+    if text is not None:
+        if text.strip() not in THP_MODES:
+            raise BadRequest(f"{text!r} is no mode", where="sysfs", remedy=f"write one of {', '.join(THP_MODES)}")
+        mm.transparent_hugepage = THP_MODES[text.strip()]
+        start_stop_khugepaged(mm)
+    return " ".join(f"[{mode}]" if mm.transparent_hugepage == number else mode for mode, number in THP_MODES.items())
