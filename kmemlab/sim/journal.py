@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from types import FrameType
@@ -25,9 +25,9 @@ from kmemlab.sim import hook
 from kmemlab.sim.column import Column
 from kmemlab.sim.hook import Function
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.livepatch import livepatch
-from kmemlab.sim.recording import CALL, COMMAND, INDEX_BITS, INDEX_MASK, KIND, LINE, RETURN_OBJECT, WRITE
-from kmemlab.types.errors import BadRewind, KmemlabError
+from kmemlab.sim.livepatch import patches_as_then
+from kmemlab.sim.recording import CALL, COMMAND, INDEX_BITS, INDEX_MASK, KIND, LINE, RETURN_OBJECT, WRITE, signed
+from kmemlab.types.errors import BadRewind
 from kmemlab.types.units import U64_MAX
 
 DEFAULT_CAP = 256 << 20
@@ -323,19 +323,36 @@ class Journal:
                 starts.append(len(self.log))
                 self.append(COMMAND << KIND | number)
                 self.rerun(self.commands[number])
-            here.log = self.log[:]
+        except BaseException:  # somebody pressed Ctrl-C: as if it had not begun
+            self._swap_log(self.log[:], len(self.log), 0)
+            raise
         finally:
-            self.log[:] = kept
-        here.starts, here.net = starts, None
+            again, self.log[:] = self.log[:], kept
+        self._check_alike(here, again)
+        here.log, here.starts, here.net = again, starts, None
         self.offset = len(here.log)
 
+    def _check_alike(self, segment: Segment, again: array[int]) -> None:
+        """Commands that were run again must end where they ended the first time; else take them back and say so."""
+        assert segment.net is not None
+        ended = dict(zip(*segment.net, strict=True))
+        for key, start in zip(*net_of(again), strict=True):
+            ended.setdefault(key, start)
+        if all(signed(self.columns[key >> INDEX_BITS][key & INDEX_MASK]) == end for key, end in ended.items()):
+            return
+        self._swap_log(again, len(again), 0)
+        first = segment.first
+        raise BadRewind(
+            f"commands {first} to {first + segment.commands - 1}, run again, did something else than the first time",
+            where="the journal, which had forgotten what is inside of them",
+            remedy="plug in functions that do the same each time, without counters or chance; or record with more cap",
+        )
+
     def rerun(self, command: Command) -> None:
-        """Carry a command out again, under the patches that were in force then."""
-        with ExitStack() as stack:
-            for function, replacement in command.patches:
-                stack.enter_context(livepatch(function, replacement))
-            stack.enter_context(suppress(KmemlabError))  # what failed the first time fails alike
+        """Carry a command out again, under the patches that were in force then, and no others."""
+        with patches_as_then(command.patches), suppress(Exception):  # what failed the first time fails alike
             self.run(command)
+
 
 
 def net_of(log: array[int]) -> tuple[array[int], array[int]]:

@@ -48,6 +48,26 @@ def livepatch(function: Function, replacement: Function) -> Iterator[None]:
         hook.install()
 
 
+@contextmanager
+def patches_as_then(then: tuple[tuple[Function, Function], ...]) -> Iterator[None]:
+    """While this context lasts, just the patches of a moment that is past are in force; those of now step aside."""
+    now = tuple(patches)
+    _put_in_force(then)
+    try:
+        yield
+    finally:
+        _put_in_force(now)
+
+
+def _put_in_force(wanted: tuple[tuple[Function, Function], ...]) -> None:
+    touched = {function: None for function, _ in (*patches, *wanted)}
+    patches[:] = wanted
+    for function in touched:
+        hook = hook_of(function)
+        hook.replacements[:] = [replacement for patched, replacement in wanted if patched is function]
+        hook.install()
+
+
 def check_signature(function: Function, replacement: Function) -> None:
     """Raise `BadPatch` unless `replacement` can be called wherever the kernel calls `function`."""
     mark = registry.of(function)

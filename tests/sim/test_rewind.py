@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from itertools import count
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kmemlab.mm.buddy import buddy_merge_likely, rmqueue_smallest
+from kmemlab.mm.zone import Zone
+from kmemlab.sim.hook import Function
 from kmemlab.sim.journal import Command
+from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRewind
 
 from .bare import Bench, state, work
@@ -111,3 +118,62 @@ def test_a_command_from_the_middle_of_another_is_refused(bench: Bench) -> None:
 def test_a_command_that_was_never_recorded(bench: Bench) -> None:
     with pytest.raises(BadRewind, match="there is no command 3"):
         bench.timeline.rewind(3)
+
+
+def shrunk(*patch: Function) -> tuple[Bench, list[list[int]], list[list[int]]]:
+    """A run whose first commands are shrunk, with its state before command 40 and at the end."""
+    bench = Bench(cap=4_000, keyframe_every=200)
+    with livepatch(*patch) if patch else nullcontext():
+        work(bench, 40, seed=11)
+        at_40 = state(bench.zone)
+        work(bench, 160, seed=12)
+    assert bench.journal.segments[0].net is not None
+    assert bench.journal.segments[0].commands > 41
+    return bench, at_40, state(bench.zone)
+
+
+def test_a_patch_of_now_does_not_change_the_past() -> None:
+    bench, at_40, end = shrunk()
+    try:
+        with livepatch(buddy_merge_likely, lambda zone, pfn, order: True):
+            bench.timeline.rewind(40)
+            assert state(bench.zone) == at_40
+            assert buddy_merge_likely(bench.zone, 0, 0) is True
+            bench.timeline.to_end()
+        assert state(bench.zone) == end
+    finally:
+        bench.close()
+
+
+def test_a_function_that_does_not_do_the_same_again_is_told() -> None:
+    calls = count()
+    bench, _, end = shrunk(buddy_merge_likely, lambda zone, pfn, order: next(calls) < 60)
+    try:
+        with pytest.raises(BadRewind, match="run again, did something else"):
+            bench.timeline.rewind(40)
+        assert bench.timeline.place() == (0, 0)
+        bench.timeline.to_end()
+        assert state(bench.zone) == end
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_while_commands_are_run_again(error: type[BaseException]) -> None:
+    """An exception that a command ended with comes again and ends it alike; Ctrl-C leaves all as it was."""
+
+    def falls(zone: Zone, order: int, migratetype: int) -> int | None:
+        raise error
+
+    bench = Bench(cap=4_000, keyframe_every=200)
+    try:
+        with livepatch(rmqueue_smallest, falls), pytest.raises(error):
+            bench.do("take", 0)
+        work(bench, 200, seed=12)
+        end = state(bench.zone)
+        with pytest.raises(error) if error is KeyboardInterrupt else nullcontext():
+            bench.timeline.rewind(20)
+        bench.timeline.to_end()
+        assert state(bench.zone) == end
+    finally:
+        bench.close()
