@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import page_zone
-from kmemlab.boot.cmdline import cmdline_find_option
 from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import get_pageblock_migratetype
@@ -51,9 +51,7 @@ def alternative_instructions(mm: Mm) -> None:
     With one CPU present (or maxcpus= below two) the kernel runs without them, and keeps the table to put them back.
     """
     cpus = mm.boot.spec.cpus
-    maxcpus = cmdline_find_option(mm.boot.spec.cmdline, "maxcpus") or ""
-    patched = cpus.present == 1 or (maxcpus.isdecimal() and int(maxcpus) <= 1)
-    if not patched or cpus.possible == 1:
+    if num_online_cpus(mm.boot) > 1 or cpus.possible == 1:
         _, start, end = init_area(mm.boot)
         free_reserved_area(mm, start, end, "SMP alternatives")
 

@@ -7,6 +7,7 @@ from kmemlab.boot.mtrr import mtrr_lines
 from kmemlab.boot.numa import nodes_of
 from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PMD_SIZE, PUD_SIZE
 from kmemlab.boot.resource import iomem_lines
+from kmemlab.boot.smp import num_online_cpus
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import VMALLOC_AREA
 from kmemlab.mm.globals import Mm
@@ -93,7 +94,7 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
 def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
     """The limits of each online CPU's lists; no page is ever on them, as the model has no such lists yet."""
     lines = ["  pagesets"]
-    for cpu in range(kernel.boot.spec.cpus.present):
+    for cpu in range(num_online_cpus(kernel.boot)):
         lines += [
             f"    cpu: {cpu}",
             "              count: 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import WMARK_LOW, Zone
 from kmemlab.sim.kernel import kernel
@@ -36,7 +37,7 @@ def zone_highsize(mm: Mm, zone: Zone, batch: int) -> int:
         total_pages = zone.managed_pages // mm.percpu_pagelist_high_fraction
     else:
         total_pages = zone.watermark[WMARK_LOW] + zone.watermark_boost
-    nr_split_cpus = nr_cpus_node(mm, zone.node) or mm.boot.spec.cpus.present
+    nr_split_cpus = nr_cpus_node(mm, zone.node) or num_online_cpus(mm.boot)
     return max(total_pages // nr_split_cpus, batch * 4)
 
 
@@ -45,7 +46,7 @@ def nr_cpus_node(mm: Mm, nid: int) -> int:
     """The online CPUs of a node; an emulated node has all those of the physical node that it is cut from."""
     physical = mm.numa.emu_nid_to_phys if mm.numa.emulated.nr_blks else None
     count = 0
-    for cpu in range(min(mm.boot.spec.cpus.present, len(mm.numa.cpu_to_node))):
+    for cpu in range(min(num_online_cpus(mm.boot), len(mm.numa.cpu_to_node))):
         node = mm.numa.cpu_to_node[cpu]
         count += node == nid if physical is None else physical[node] == physical[nid]
     return count

@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import isqrt
 
 from kmemlab.boot.numa import nodes_of
+from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
 from kmemlab.mm.pageset import zone_set_pageset_high_and_batch
@@ -123,7 +124,7 @@ def setup_min_unmapped_and_slab(mm: Mm) -> None:
 def refresh_zone_stat_thresholds(mm: Mm) -> None:
     """Set how many pages each CPU may count for itself, so that counting doesn't make CPUs fight for a cache line."""
     for zone in mm.populated_zones():
-        zone.stat_threshold = calculate_normal_threshold(mm.boot.spec.cpus.present, zone.managed_pages)
+        zone.stat_threshold = calculate_normal_threshold(num_online_cpus(mm.boot), zone.managed_pages)
 
 
 @kernel("mm/vmstat.c", "calculate_normal_threshold", traced=False)

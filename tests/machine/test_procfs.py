@@ -1,4 +1,4 @@
-"""/proc/meminfo: the fields that boot decides, in the kernel's format."""
+"""/proc/meminfo and /proc/zoneinfo: what boot decides, in the kernel's format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kmemlab.machine.machine import Machine
-from kmemlab.machine.procfs import meminfo
+from kmemlab.machine.procfs import meminfo, zoneinfo
 
 GIB = 1 << 30
 
@@ -49,3 +49,17 @@ def test_vmallocs_area_and_the_pools() -> None:
     assert (found["HugePages_Total"].split(), found["Hugepagesize"].split()) == (["4"], ["2048", "kB"])
     assert found["Hugetlb"].split() == [str(8192 + 1048576), "kB"]
     assert fields(["pse", "pdpe1gb"], "default_hugepagesz=1G")["Hugepagesize"].split() == ["1048576", "kB"]
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "cpus"), [("", 4), ("maxcpus=2", 2), ("maxcpus=9", 4), ("maxcpus=0", 1), ("nosmp", 1)]
+)
+def test_limits_go_by_the_cpus_that_run(cmdline: str, cpus: int) -> None:
+    e820 = [[0, 0x9FBFF, "usable"], [0x100000, (1 << 30) - 1, "usable"]]
+    machine = Machine.boot({"e820": e820, "cmdline": cmdline, "cpus": {"present": 4, "flags": ["pse"]}})
+    zone = machine.zone("DMA32")
+    assert zone.pageset_high == zone.watermark[1] // cpus
+    assert zone.stat_threshold == 2 * cpus.bit_length() * (1 + (zone.managed_pages >> 15).bit_length())
+    assert zoneinfo(machine.kernel).count("    cpu: ") == 2 * cpus
+    # Without other CPUs running, the table of lock prefixes stays, for they may come.
+    assert any("SMP alternatives" in line for line in machine.kernel.printk_lines) == (cpus > 1)
