@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kmemlab.boot.memblock import Memblock, MemblockType
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.free_run import within_run
-from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MIXED, PAGEBLOCK_ORDER, page_zone_id
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MIXED, PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import NR_FREE_PAGES, TOP_ORDER, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.column import Column
@@ -318,11 +318,11 @@ def _paint_boot(cells: bytearray, start: int, memblock: Memblock) -> None:
 def _mapped(zone: Zone, start: int, end: int) -> bytearray:
     """IN_USE for each frame of the zone, HOLE for each frame that is not the zone's."""
     cells = bytearray((HOLE,)) * (end - start)
-    slots = zone.page.zone_slot
+    slots = zone.page.section_slot
     first, last = max(start, zone.zone_start_pfn), min(end, zone_end_pfn(zone))
     while first < last:
-        border = min(last, round_up(first + 1, 1 << PAGEBLOCK_ORDER))
-        slot = slots[first >> PAGEBLOCK_ORDER]
+        border = min(last, round_up(first + 1, PAGES_PER_SECTION))
+        slot = slots[first // PAGES_PER_SECTION]
         if slot == zone.slot:
             cells[first - start : border - start] = bytes((IN_USE,)) * (border - first)
         elif slot == MIXED:

@@ -8,7 +8,7 @@ order 0   | 8 | 9 |10 |11 |12 |13 |14 |15 |
 
 from __future__ import annotations
 
-from kmemlab.mm.mem_map import MAX_ORDER, MIXED, PAGEBLOCK_ORDER, page_zone_id
+from kmemlab.mm.mem_map import MAX_ORDER, MIXED, PAGEBLOCK_ORDER, SECTION_ORDER, page_zone_id
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
     Zone,
@@ -41,7 +41,7 @@ def page_is_buddy(zone: Zone, buddy_pfn: int, order: int) -> bool:
     page = zone.page
     if page.buddy[buddy_pfn] != 1 + order:
         return False
-    slot = page.zone_slot[buddy_pfn >> PAGEBLOCK_ORDER]
+    slot = page.section_slot[buddy_pfn >> SECTION_ORDER]
     return slot == zone.slot or (slot == MIXED and page_zone_id(page, buddy_pfn) == zone.slot)
 
 

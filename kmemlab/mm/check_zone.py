@@ -74,10 +74,9 @@ def _check_whole(zone: Zone, blocks: dict[int, int]) -> None:
 
 def _marked(zone: Zone) -> Iterator[int]:
     """The pages of the zone that say they head a free block; stretches without a memory map are passed over."""
-    buddy, slots = plain_column(zone.page.buddy), plain_column(zone.page.zone_slot)
+    buddy, slots = plain_column(zone.page.buddy), plain_column(zone.page.section_slot)
     for first in range(zone.zone_start_pfn & -PAGES_PER_SECTION, zone_end_pfn(zone), PAGES_PER_SECTION):
-        of_section = slots[first >> PAGEBLOCK_ORDER : (first + PAGES_PER_SECTION) >> PAGEBLOCK_ORDER]
-        if zone.slot in of_section or MIXED in of_section:
+        if slots[first // PAGES_PER_SECTION] in (zone.slot, MIXED):
             for found in _SET.finditer(bytes(buddy[first : first + PAGES_PER_SECTION])):
                 if page_zone_id(zone.page, first + found.start()) == zone.slot:
                     yield first + found.start()

@@ -9,12 +9,14 @@ lru.next     .     ●───────────────────�
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import ListHead
 from kmemlab.sim.struct import Struct
-from kmemlab.types.units import round_up
+from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
+from kmemlab.types.units import round_down, round_up
 
 MAX_ORDER = 11  # 6.1 counts exclusively: orders 0..10
 MAX_ORDER_NR_PAGES = 1 << (MAX_ORDER - 1)
@@ -22,9 +24,13 @@ PAGEBLOCK_ORDER = 9
 """Pages of one mobility type come in blocks of 2**9 (2 MiB), the size of a huge page (686: 2**10)."""
 
 MIXED = 0xFFFF
-"""What stands for a zone where the pages of a pageblock are of several."""
+"""What stands for a zone where the pages of a section are not all of one."""
 
-PAGES_PER_SECTION = 1 << 15
+FLIP = MIGRATE_MOVABLE
+"""A pageblock's type is kept exclusive-or this, so that cells that nobody touched say movable."""
+
+SECTION_ORDER = 15
+PAGES_PER_SECTION = 1 << SECTION_ORDER
 """The memory map exists for whole sections of 128 MiB, so it covers a little more than the RAM."""
 
 
@@ -49,47 +55,62 @@ class MemMap(Struct):
         self.buddy = column("B", max_pfn + list_heads)
         self.owned = column("B", max_pfn)
         self.refcount = column("i", max_pfn)
-        # Per pageblock: its mobility type, and 1 + the slot of the zone that it belongs to (0: no memory map there).
-        # C keeps node and zone in each page's flags. Where nodes meet within a pageblock it is MIXED, and pages tell.
+        # Per pageblock: its mobility type, flipped, so that the movable ones (nearly all) are 0 and cost nothing.
         self.pageblock = column("B", max_pfn >> PAGEBLOCK_ORDER)
-        self.zone_slot = column("H", max_pfn >> PAGEBLOCK_ORDER)
-        self.mixed_slot = column("H", max_pfn)
+        # 1 + the slot of the zone, or 0 where there is no memory. C keeps node and zone in each page's flags; here a
+        # section of 64 TiB costs as little as one of 1 GiB. A section that is MIXED lets its pages tell.
+        self.section_slot = column("H", max_pfn // PAGES_PER_SECTION)
+        self.page_slot = column("H", max_pfn)
 
 
 @kernel("include/linux/mm.h", "page_zone_id", traced=False)
 def page_zone_id(page: MemMap, pfn: int) -> int:
-    """1 + the slot of the zone that a page frame belongs to; 0 where there is no memory map."""
-    slot = page.zone_slot[pfn >> PAGEBLOCK_ORDER]
-    return page.mixed_slot[pfn] if slot == MIXED else slot
+    """1 + the slot of the zone that a page frame belongs to; 0 where there is no memory."""
+    slot = page.section_slot[pfn // PAGES_PER_SECTION]
+    return page.page_slot[pfn] if slot == MIXED else slot
+
+
+@invented("a range is treated by whole sections, and page by page at its ends", traced=False)
+def ragged_ends(start_pfn: int, end_pfn: int) -> Iterator[tuple[int, int]]:
+    """The parts of [start_pfn, end_pfn) in sections that it does not cover whole: at most two.
+
+    >>> list(ragged_ends(0, PAGES_PER_SECTION)), list(ragged_ends(5, 2 * PAGES_PER_SECTION + 7))
+    ([], [(5, 32768), (65536, 65543)])
+    """
+    head_end = min(end_pfn, round_up(start_pfn, PAGES_PER_SECTION))
+    tail_start = max(head_end, round_down(end_pfn, PAGES_PER_SECTION))
+    if start_pfn < head_end:
+        yield start_pfn, head_end
+    if tail_start < end_pfn:
+        yield tail_start, end_pfn
 
 
 @kernel("include/linux/mm.h", "set_page_links", left_out="one page: ours are set range by range", traced=False)
 def set_page_links(page: MemMap, start_pfn: int, end_pfn: int, slot: int) -> None:
-    """Make the page frames [start_pfn, end_pfn) those of a zone; a pageblock that another zone shares becomes MIXED.
+    """Make the page frames [start_pfn, end_pfn) those of a zone; a section that is not wholly its own becomes MIXED.
 
-    An SRAT may let a node end anywhere:
-
-    pageblock   |      512      |     1024      |     1536      |
-    nodes       000000000000000000000011111111111111111111111111
-    zone_slot   |       3       |     MIXED     |       9       |      mixed_slot tells page by page
+    section        |    128 MiB    |    128 MiB    |    128 MiB    |
+    zone           .1111122222222222222222222222222222222222........
+    section_slot   |     MIXED     |       2       |     MIXED     |      page_slot tells page by page
     """
-    first, last = start_pfn >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1
-    for block in {first, last - 1}:
-        if page.zone_slot[block] in (0, slot):
-            page.zone_slot[block] = slot
-        else:
-            mix_slots(page, block, start_pfn, end_pfn, slot)
-    if last - first > 2:
-        page.zone_slot[first + 1 : last - 1] = array("H", [slot]) * (last - first - 2)
+    first, last = -(-start_pfn // PAGES_PER_SECTION), end_pfn // PAGES_PER_SECTION
+    if first < last:
+        page.section_slot[first:last] = array("H", [slot]) * (last - first)
+    for start, end in ragged_ends(start_pfn, end_pfn):
+        mix_section(page, start // PAGES_PER_SECTION)
+        page.page_slot[start:end] = array("H", [slot]) * (end - start)
 
 
 @invented("C's pages have zone numbers of their own in any case", traced=False)
-def mix_slots(page: MemMap, block: int, start_pfn: int, end_pfn: int, slot: int) -> None:
-    """Give each page of a pageblock its own zone: those of [start_pfn, end_pfn) the new one, the others the old one."""
-    block_start, block_end = block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER
-    before = page.zone_slot[block]
-    if before != MIXED:
-        page.mixed_slot[block_start:block_end] = array("H", [before]) * (block_end - block_start)
-        page.zone_slot[block] = MIXED
-    start_pfn, end_pfn = max(start_pfn, block_start), min(end_pfn, block_end)
-    page.mixed_slot[start_pfn:end_pfn] = array("H", [slot]) * (end_pfn - start_pfn)
+def mix_section(page: MemMap, section: int) -> None:
+    """Let the pages of a section tell their zones one by one; those of a section that had none are unmovable."""
+    before = page.section_slot[section]
+    if before == MIXED:
+        return
+    page.section_slot[section] = MIXED
+    start, end = section * PAGES_PER_SECTION, (section + 1) * PAGES_PER_SECTION
+    if before:
+        page.page_slot[start:end] = array("H", [before]) * PAGES_PER_SECTION
+    else:
+        blocks = PAGES_PER_SECTION >> PAGEBLOCK_ORDER
+        page.pageblock[start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER] = bytes([MIGRATE_UNMOVABLE ^ FLIP]) * blocks

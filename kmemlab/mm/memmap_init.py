@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION, set_page_links
+from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION, ragged_ends, set_page_links
 from kmemlab.mm.node import pgdat_end_pfn
-from kmemlab.mm.zone import Zone, zone_end_pfn
+from kmemlab.mm.zone import Zone, set_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 from kmemlab.types.units import U64_MAX, round_down, round_up
@@ -53,8 +53,8 @@ def memmap_init_zone_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int, hol
 def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     """Make the pages of [start_pfn, end_pfn) the zone's, movable, as far as they don't wait for later.
 
-    Ours writes whole pageblocks, deferred ones too: the columns are zero for a page that nobody touched, and which
-    zone a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
+    Ours writes whole sections, deferred ones too: the columns are zero for a page that nobody touched, and which zone
+    a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
     """
     defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
     init_pages(mm, zone, start_pfn, end_pfn)
@@ -64,10 +64,11 @@ def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
 def init_pages(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     """Say in the memory map that these pages are the zone's, and that their pageblocks are movable."""
     set_page_links(mm.page, start_pfn, end_pfn, zone.slot)
-    # A pageblock gets its type when its first page is initialised: one that memory starts within stays unmovable.
-    first, last = round_up(start_pfn, PAGEBLOCK_NR_PAGES) >> PAGEBLOCK_ORDER, (end_pfn - 1 >> PAGEBLOCK_ORDER) + 1
-    if first < last:
-        mm.page.pageblock[first:last] = bytes([MIGRATE_MOVABLE]) * (last - first)
+    # Whole sections are movable from the start; so is what lies at the ends, except that a pageblock gets its type when
+    # its first page is initialised: one that memory starts within stays unmovable.
+    for start, end in ragged_ends(start_pfn, end_pfn):
+        for pfn in range(round_up(start, PAGEBLOCK_NR_PAGES), end, PAGEBLOCK_NR_PAGES):
+            set_pageblock_migratetype(mm.page, pfn, MIGRATE_MOVABLE)
 
 
 @kernel("mm/page_alloc.c", "defer_init")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kmemlab.mm.free_run import MOST_RUNS, FreeRuns, run_of, thread_next, unthreaded
-from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, MemMap
+from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, MemMap, set_page_links
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del, list_for_each
 from kmemlab.sim.struct import Cell, Struct
-from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_TYPES
+from kmemlab.types.migratetype import MIGRATE_TYPES
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
 TOP_ORDER = MAX_ORDER - 1
@@ -52,7 +52,7 @@ class Zone(Struct):
         self.node = node
         self.index = index
         self.name = name
-        self.slot = 1 + slot  # as in MemMap.zone_slot
+        self.slot = 1 + slot  # as in MemMap.section_slot
         head = page.max_pfn + slot * LISTS_PER_ZONE
         self.free_list = tuple(
             tuple(head + order * MIGRATE_TYPES + migratetype for migratetype in range(MIGRATE_TYPES))
@@ -175,13 +175,13 @@ def block_around(heads: Column, pfn: int) -> tuple[int, int] | None:
 @kernel("mm/page_alloc.c", "get_pfnblock_flags_mask", left_out="the skip bit of compaction", traced=False)
 def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
     """The mobility type of the pageblock that holds `pfn`."""
-    return page.pageblock[pfn >> PAGEBLOCK_ORDER]
+    return page.pageblock[pfn >> PAGEBLOCK_ORDER] ^ FLIP
 
 
 @kernel("mm/page_alloc.c", "set_pageblock_migratetype", traced=False)
 def set_pageblock_migratetype(page: MemMap, pfn: int, migratetype: int) -> None:
     """Give the pageblock that holds `pfn` a mobility type."""
-    page.pageblock[pfn >> PAGEBLOCK_ORDER] = migratetype
+    page.pageblock[pfn >> PAGEBLOCK_ORDER] = migratetype ^ FLIP
 
 
 @invented("a zone without a machine around it, for examples, exercises and benchmarks")
@@ -191,7 +191,5 @@ def bare_zone(pages: int) -> Zone:
     zone = Zone(page, 0, 0, "Normal", 0)
     zone.spanned_pages = zone.present_pages = pages
     zone_init_free_lists(zone)
-    for pfn in range(0, pages, 1 << PAGEBLOCK_ORDER):
-        set_pageblock_migratetype(page, pfn, MIGRATE_MOVABLE)
-        page.zone_slot[pfn >> PAGEBLOCK_ORDER] = zone.slot
+    set_page_links(page, 0, page.max_pfn, zone.slot)
     return zone

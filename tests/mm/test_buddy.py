@@ -8,6 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from kmemlab.mm.buddy import FPI_TO_TAIL, example_zone, find_buddy_pfn, free_one_page, rmqueue_smallest
 from kmemlab.mm.check_zone import check_zone
+from kmemlab.mm.mem_map import set_page_links
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, bare_zone, set_pageblock_migratetype
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
@@ -126,7 +127,7 @@ def test_an_isolated_pageblock_is_not_joined() -> None:
 
 def test_blocks_of_two_zones_are_not_joined() -> None:
     zone = bare_zone(1024)
-    zone.page.zone_slot[1] = 7  # pages 512… belong to another zone, whose buddy marks they may bear
+    set_page_links(zone.page, 512, 1024, 7)  # pages 512… belong to another zone, whose buddy marks they may bear
     zone.page.buddy[512] = 1 + 9
     free_one_page(zone, 0, 9, MIGRATE_MOVABLE)
     assert listed(zone, 9) == [0]

@@ -10,8 +10,9 @@ from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.mem_map import PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.memmap_init import defer_init
+from kmemlab.mm.zone import get_pageblock_migratetype
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 from kmemlab.types.units import U64_MAX
 
@@ -56,7 +57,7 @@ def test_every_pageblock_with_memory_belongs_to_its_zone(spec: str) -> None:
                 for zone in kernel.mm.node_data[nid].node_zones
                 if zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages
             ]
-            assert [page.zone_slot[pfn >> PAGEBLOCK_ORDER]] == [zone.slot for zone in zones]
+            assert [page_zone_id(page, pfn)] == [zone.slot for zone in zones]
     # Page 0 is no memory, so nobody initialised the first page of the first pageblock.
-    assert page.pageblock[0] != MIGRATE_MOVABLE
-    assert page.pageblock[1] == MIGRATE_MOVABLE
+    assert get_pageblock_migratetype(page, 0) != MIGRATE_MOVABLE
+    assert get_pageblock_migratetype(page, 512) == MIGRATE_MOVABLE
