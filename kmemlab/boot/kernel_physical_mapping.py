@@ -95,8 +95,17 @@ def phys_p4d_init(boot: Boot, start: int, end: int, mask: int) -> None:
 
 @kernel("arch/x86/mm/init_64.c", "phys_pud_init", left_out="splitting a page of 1 GiB that is there")
 def phys_pud_init(boot: Boot, start: int, end: int, mask: int) -> None:
-    """The level of 1 GiB: a page, or a table. A page that an earlier window made is counted once more, as in C."""
+    """The level of 1 GiB: a page, or a table. A page that an earlier window made is counted once more, as in C.
+
+    A whole table's worth of fresh entries is filled in one step.
+    """
     pud, pages = boot.direct_map.pud, 0
+    first, last = start >> PUD_SHIFT, (end - 1 >> PUD_SHIFT) + 1
+    if mask & 1 << PG_LEVEL_1G and not any(pud[first:last]):
+        pud[first:last] = bytes([ENTRY_PAGE]) * (last - first)
+        enter_pages(boot, PUD, first, last)
+        update_page_count(boot.direct_map, PG_LEVEL_1G, last - first)
+        return
     for paddr, paddr_end in entries_of(start, end, PUD_SHIFT):
         at = paddr >> PUD_SHIFT
         if pud[at] != ENTRY_TABLE and mask & 1 << PG_LEVEL_1G:

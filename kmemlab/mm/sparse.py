@@ -35,8 +35,8 @@ def sparse_init(mm: Mm) -> None:
     """Take memory for the memory map, node by node."""
     memblocks_present(mm)
     touched: set[tuple[int, int]] = set()
-    for nid, run in groupby(present_sections(mm.boot.memblock), key=lambda section: section[1]):
-        sparse_init_nid(mm, nid, [number for number, _ in run], touched)
+    for nid, runs in groupby(section_runs(mm.boot.memblock), key=lambda run: run[2]):
+        sparse_init_nid(mm, nid, [range(first, behind) for first, behind, _ in runs], touched)
 
 
 @kernel("mm/sparse.c", "memblocks_present")
@@ -47,40 +47,52 @@ def memblocks_present(mm: Mm) -> None:
     roots = nr_sections // SECTIONS_PER_ROOT
     memblock_alloc_or_panic(mm.boot.memblock, config.sizeof_pointer * roots, 64, "memblocks_present")
     made = set()
-    for number, nid in present_sections(mm.boot.memblock):
-        root = number // SECTIONS_PER_ROOT
-        if root not in made:
-            made.add(root)
-            size = config.sizeof_mem_section * SECTIONS_PER_ROOT
-            memblock_alloc_try_nid(mm.boot.memblock, size, 64, nid=nid, caller="sparse_index_alloc")
+    for first, behind, nid in section_runs(mm.boot.memblock):
+        for root in range(first // SECTIONS_PER_ROOT, (behind - 1) // SECTIONS_PER_ROOT + 1):
+            if root not in made:
+                made.add(root)
+                size = config.sizeof_mem_section * SECTIONS_PER_ROOT
+                memblock_alloc_try_nid(mm.boot.memblock, size, 64, nid=nid, caller="sparse_index_alloc")
 
 
 @invented("C keeps the node of each section in the section")
-def present_sections(memblock: Memblock, pages_per_section: int = PAGES_PER_SECTION) -> Iterator[tuple[int, int]]:
-    """The sections that hold memory, ascending, each with its node: that of the first memory in it."""
+def section_runs(memblock: Memblock, pages_per_section: int = PAGES_PER_SECTION) -> Iterator[tuple[int, int, int]]:
+    """The sections that hold memory in runs, ascending: (first, the one behind, node of the first memory in them)."""
     following = 0
     for start_pfn, end_pfn, nid in for_each_mem_pfn_range(memblock):
         first = max(following, start_pfn // pages_per_section)
         following = max(following, (end_pfn - 1) // pages_per_section + 1)
-        for number in range(first, following):
+        if first < following:
+            yield first, following, nid
+
+
+@invented("C keeps the node of each section in the section")
+def present_sections(memblock: Memblock, pages_per_section: int = PAGES_PER_SECTION) -> Iterator[tuple[int, int]]:
+    """The same one by one: each section that holds memory, and its node."""
+    for first, behind, nid in section_runs(memblock, pages_per_section):
+        for number in range(first, behind):
             yield number, nid
 
 
 @kernel("mm/sparse.c", "sparse_init_nid")
-def sparse_init_nid(mm: Mm, nid: int, sections: list[int], touched: set[tuple[int, int]]) -> None:
-    """Take what a run of sections of one node needs: usage maps, the memory map, and page tables to map it."""
+def sparse_init_nid(mm: Mm, nid: int, runs: list[range], touched: set[tuple[int, int]]) -> None:
+    """Take what the sections of one node need: usage maps, the memory map, and page tables to map it."""
     memblock = mm.boot.memblock
-    sparse_early_usemaps_alloc_pgdat_section(mm, nid, len(sections))
+    sections = sum(len(run) for run in runs)
+    sparse_early_usemaps_alloc_pgdat_section(mm, nid, sections)
     map_size = PAGES_PER_SECTION * mm.boot.config.sizeof_page
-    size = map_size * len(sections)
+    size = map_size * sections
     memblock_alloc_exact_nid_raw(memblock, size, 2 * MIB, MAX_DMA_ADDRESS, 0, nid, caller="sparse_init_nid")
-    large_pages = "pse" in mm.boot.spec.cpus.flags
-    for number in sections:
-        address = number * map_size
-        for span in vmemmap_spans(mm.boot.page_table_levels, large_pages):
-            if (span, address // span) not in touched:
-                touched.add((span, address // span))
-                vmemmap_alloc_block(mm, nid)
+    spans = vmemmap_spans(mm.boot.page_table_levels, "pse" in mm.boot.spec.cpus.flags)
+    for run in runs:
+        address, end = run.start * map_size, run.stop * map_size
+        while address < end:
+            for span in spans:
+                if (span, address // span) not in touched:
+                    touched.add((span, address // span))
+                    vmemmap_alloc_block(mm, nid)
+            # C goes section by section; nothing new comes before the end of what the lowest table maps.
+            address = (address // spans[-1] + 1) * spans[-1]
 
 
 @invented("how far each kind of page table reaches", traced=False)
