@@ -44,4 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us (`| head`) has enough. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # the disk is full that our output goes to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"kmemlab: the output can't be written: {error.strerror}", file=sys.stderr)
+        return WRONG
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -69,17 +70,20 @@ def exchange(new: Path, folder: Path, beside: Path) -> None:
     old = beside / "old"
     old.mkdir()
     names = sorted(path.name for path in new.iterdir())
+    for name in names:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"{name} in it is a folder")
     moved: list[str] = []
     try:
         for name in names:
+            moved.append(name)
             if (folder / name).exists():
                 os.replace(folder / name, old / name)
-            moved.append(name)
             os.replace(new / name, folder / name)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         for name in moved:
             if (old / name).exists():
                 os.replace(old / name, folder / name)
-            else:
+            elif not (new / name).exists():
                 (folder / name).unlink(missing_ok=True)
         raise

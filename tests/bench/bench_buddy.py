@@ -1,8 +1,8 @@
 """How fast is the bare buddy?   python tests/bench/bench_buddy.py FILE.ops [--repeat N] [--c BINARY]
 
 Runs an op file (see below) on a bare zone with the functions that Machine uses: rmqueue_smallest and free_one_page.
-The last line printed is one JSON object. With --c, a C reference that prints `best N Mops/s` for `BINARY buddy FILE N` is
-run in turn with each of ours, and the median of the paired ratios is told too.
+The last line printed is one JSON object. With --c, a C reference that prints `best N Mops/s` for `BINARY buddy FILE N`
+is run in turn with each of ours, and the median of the paired ratios is told too.
 
 An op file is little-endian int32: [pages, untimed words, timed words], then the words. A word ≥ 0 takes a block of that
 order into the next slot; a word < 0 gives back slot -word-1.

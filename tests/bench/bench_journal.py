@@ -1,7 +1,7 @@
 """What does recording cost?   python tests/bench/bench_journal.py FILE.ops [--repeat N]
 
-Runs the timed part of an op file (bench_buddy.py tells the format) on a bare zone: before any recorder was there, after one
-was started and stopped, and while one records (each operation a command). The last line printed is one JSON object:
+Runs the timed part of an op file (bench_buddy.py tells the format) on a bare zone: before any recorder was there, after
+one was started and stopped, and while one records (each operation a command). The last line printed is one JSON object:
 `off_ratio` is the time after start and stop over the time before (1.0: recording that is off costs nothing).
 """
 

@@ -75,6 +75,14 @@ def test_a_reader_who_has_enough_is_no_error() -> None:
     assert done.stdout.splitlines()[-1] == "status 0"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_is_told() -> None:
+    line = f"{sys.executable} -m kmemlab boot laptop-8g > /dev/full; echo status $?"
+    done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.stderr == "kmemlab: the output can't be written: No space left on device\n"
+    assert done.stdout == "status 2\n"
+
+
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 

@@ -69,7 +69,8 @@ def test_an_exception_inside_restores() -> None:
     code, defaults = find_buddy_pfn.__code__, find_buddy_pfn.__defaults__
     with pytest.raises(ZeroDivisionError), livepatch(find_buddy_pfn, lambda pfn, order: pfn // 0):
         find_buddy_pfn(8, 0)
-    assert find_buddy_pfn.__code__ is code and find_buddy_pfn.__defaults__ is defaults
+    assert find_buddy_pfn.__code__ is code
+    assert find_buddy_pfn.__defaults__ is defaults
     assert find_buddy_pfn(8, 0) == 9
 
 
@@ -98,7 +99,8 @@ def test_defaults_and_closures_are_the_replacements_own() -> None:
 
     with livepatch(greet, factory()):
         assert greet("a") == "closed over a!"
-    assert greet("a") == "a!" and greet.__defaults__ == ("!",)
+    assert greet("a") == "a!"
+    assert greet.__defaults__ == ("!",)
 
 
 def test_a_patched_closure_of_the_kernel() -> None:

@@ -63,7 +63,8 @@ def test_out_returns_to_the_caller(bench: Bench) -> None:
 @pytest.mark.parametrize("name", ["__free_one_page", "free_one_page", "kmemlab.mm.buddy.free_one_page"])
 def test_run_until_takes_c_and_python_names(bench: Bench, name: str) -> None:
     assert bench.timeline.run_until(name)
-    assert standing(bench) == ["__free_one_page"] and bench.timeline.place()[0] == 1
+    assert standing(bench) == ["__free_one_page"]
+    assert bench.timeline.place()[0] == 1
 
 
 def test_run_until_a_function_that_never_runs_stays(bench: Bench) -> None:
@@ -73,12 +74,16 @@ def test_run_until_a_function_that_never_runs_stays(bench: Bench) -> None:
 
 def test_by_command(bench: Bench) -> None:
     timeline = bench.timeline
-    assert timeline.next_command() and timeline.place() == (1, 0)
+    assert timeline.next_command()
+    assert timeline.place() == (1, 0)
     timeline.step()
-    assert timeline.previous_command() and timeline.place() == (1, 0)
-    assert timeline.previous_command() and not timeline.previous_command()
+    assert timeline.previous_command()
+    assert timeline.place() == (1, 0)
+    assert timeline.previous_command()
+    assert not timeline.previous_command()
     timeline.to_end()
-    assert not timeline.next_command() and not timeline.step()
+    assert not timeline.next_command()
+    assert not timeline.step()
 
 
 def test_call_tree_is_the_run(bench: Bench) -> None:
