@@ -6,6 +6,7 @@ from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_phys_alloc_range, memblock_phys_free, memblock_phys_mem_size
 from kmemlab.boot.resource import insert_resource, new_resource
+from kmemlab.boot.swiotlb import swiotlb_size_or_default
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadParameter
 from kmemlab.types.units import GIB, MIB, TIB, memparse
@@ -13,7 +14,6 @@ from kmemlab.types.units import GIB, MIB, TIB, memparse
 CRASH_ALIGN = 16 * MIB
 CRASH_ADDR_LOW_MAX = 4 * GIB
 CRASH_ADDR_HIGH_MAX = 64 * TIB
-IO_TLB_DEFAULT_SIZE = 64 * MIB
 
 
 @kernel("arch/x86/kernel/setup.c", "reserve_crashkernel")
@@ -60,7 +60,7 @@ def reserve_crashkernel_low(boot: Boot) -> bool:
     """Take some memory below 4 GiB as well: devices that reach no higher need it. False if there is none."""
     size = parse_crashkernel_suffix(boot.spec.cmdline, ",low")
     if size is None:
-        size = max(IO_TLB_DEFAULT_SIZE + 8 * MIB, 256 * MIB)
+        size = max(swiotlb_size_or_default(boot) + 8 * MIB, 256 * MIB)
     if not size:
         return True
     base = memblock_phys_alloc_range(

@@ -46,6 +46,12 @@ class Boot(Struct):
     nogbpages = Cell()  # the command line wants no pages of 1 GiB in the direct map
     nosave_end_pfn = Cell()  # where the last registered nosave region ended
     pci_mem_start = U64Cell()
+    # the bounce buffer below 4 GiB (kernel/dma/swiotlb.c); 0 slots or areas: not said yet
+    no_iommu = Cell()
+    x86_swiotlb_enable = Cell()
+    swiotlb_force = Cell()
+    default_nslabs = Cell()
+    default_nareas = Cell()
     memory_block_size = Cell()  # bytes that go on and off line together
     memtest_pattern = Cell()  # with how many patterns free memory is tested; 0: not at all
 

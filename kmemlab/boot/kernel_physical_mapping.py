@@ -6,6 +6,8 @@ below it and go on there. A table is taken when its first entry is needed.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_phys_alloc_range
 from kmemlab.boot.page_tables import (
@@ -159,7 +161,7 @@ def entries_of(start: int, end: int, shift: int) -> list[tuple[int, int]]:
     """
     size = 1 << shift
     cuts = [start, *range((start // size + 1) * size, end, size), end]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 @invented("two lines that each level of C has", traced=False)

@@ -14,7 +14,6 @@ from kmemlab.boot.direct_map import kaslr_memory_enabled
 from kmemlab.boot.memblock import (
     MEMBLOCK_HOTPLUG,
     for_each_free_mem_range,
-    memblock_alloc_try_nid,
     memblock_setclr_flag,
 )
 from kmemlab.machine.deferred_init import alloc_pages_early, free_pages_core, zone_of
@@ -24,12 +23,7 @@ from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_KERNEL
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX, pfn_down, pfn_up
-
-IO_TLB_DEFAULT_SIZE = 64 * MIB
-IO_TLB_SLOT_SIZE = 2048
-IO_TLB_SLOT_STRUCT = 24
-IO_TLB_AREA_STRUCT = 16
+from kmemlab.types.units import GIB, TIB, U64_MAX, pfn_down, pfn_up
 
 # Where the area for vmalloc starts, its size, and what one entry of the top-level page table covers; by levels.
 VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
@@ -60,20 +54,6 @@ def bool_option(value: str | None, default: bool) -> bool:
     if text[:1] in ("n", "f", "0") or text[:2] == "of":
         return False
     return default
-
-
-@kernel("arch/x86/kernel/pci-dma.c", "pci_iommu_alloc", left_out="IOMMU hardware")
-def pci_iommu_alloc(mm: Mm) -> None:
-    """With memory above 4 GiB, keep 64 MiB below it: devices that can't reach higher get their data through it."""
-    boot = mm.boot
-    if max(boot.max_possible_pfn, boot.max_pfn) <= 4 * GIB >> PAGE_SHIFT:
-        return
-    areas = 1 << (boot.spec.cpus.possible - 1).bit_length()
-    boot.printk.info(f"software IO TLB: area num {areas}.")
-    slots = IO_TLB_DEFAULT_SIZE // IO_TLB_SLOT_SIZE * IO_TLB_SLOT_STRUCT
-    memblock_alloc_try_nid(boot.memblock, IO_TLB_DEFAULT_SIZE, PAGE_SIZE, 0, 4 * GIB - 1, caller="swiotlb_init_remap")
-    memblock_alloc_try_nid(boot.memblock, slots, PAGE_SIZE, caller="swiotlb_init_remap")
-    memblock_alloc_try_nid(boot.memblock, IO_TLB_AREA_STRUCT * areas, 64, caller="swiotlb_init_remap")
 
 
 @kernel("mm/memblock.c", "memblock_free_all", formerly=("free_all_bootmem",))

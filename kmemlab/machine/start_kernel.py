@@ -15,6 +15,7 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
 from kmemlab.boot.setup_percpu import setup_per_cpu_areas
+from kmemlab.boot.swiotlb import pci_iommu_alloc
 from kmemlab.machine.deferred_init import page_alloc_init_late
 from kmemlab.machine.free_reserved import (
     alternative_instructions,
@@ -27,7 +28,6 @@ from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
     mem_init_print_info,
     memblock_free_all,
-    pci_iommu_alloc,
     preallocate_vmalloc_pages,
     report_meminit,
 )
@@ -102,7 +102,7 @@ def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
 
 # fmt: off
 MEM_INIT = (
-    Stage(pci_iommu_alloc,             "mm",     "a bounce buffer below 4 GiB, if there is memory above"),
+    Stage(pci_iommu_alloc,             "boot",   "a bounce buffer below 4 GiB, if there is memory above"),
     Stage(memblock_free_all,           "mm",     "memblock's free ranges become free blocks of the buddy system"),
     Stage(preallocate_vmalloc_pages,   "mm",     "page tables for the top of vmalloc's area, from the new allocator"),
 )
