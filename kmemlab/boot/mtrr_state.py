@@ -11,7 +11,7 @@ MTRR_STATE_MTRR_FIXED_ENABLED = 1
 MTRR_STATE_MTRR_ENABLED = 2
 
 
-@kernel("arch/x86/include/uapi/asm/mtrr.h", "mtrr_state_type")
+@kernel("arch/x86/include/uapi/asm/mtrr.h", "struct mtrr_state_type")
 class MtrrState(Struct):
     """The registers as the kernel read them; `base` and `mask` in the format of the registers, all 0 before boot."""
 

@@ -42,7 +42,7 @@ class PageTables(Struct):
         self.pgd = pgd
 
 
-@kernel("arch/x86/include/asm/pgtable.h", "native_pte_val", traced=False)
+@kernel("arch/x86/include/asm/pgtable_types.h", "native_pte_val", traced=False)
 def get_entry(tables: PageTables, entryp: int) -> int:
     """The entry, of any level, at a physical address."""
     return tables.ram.read(entryp, tables.layout.entry_size)

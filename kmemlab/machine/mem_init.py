@@ -29,7 +29,7 @@ from kmemlab.types.units import GIB, TIB, U64_MAX, pfn_down, pfn_up
 VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
 
 
-@kernel("mm/page_alloc.c", "report_meminit", left_out="poisoning, other compilers")
+@kernel("init/main.c", "report_meminit", left_out="poisoning, other compilers")
 def report_meminit(mm: Mm) -> None:
     """Say whether pages and objects are cleared when they are given out, and when they come back."""
     cmdline = mm.boot.spec.cmdline

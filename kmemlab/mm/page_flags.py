@@ -40,7 +40,7 @@ LRU_GEN_BITS, LRU_REFS_BITS = 3, 2
 NODES_SHIFT_32 = 3  # what x86-32 takes when it is built for NUMA; Debian's is not
 
 
-@kernel("include/linux/page-flags.h", "pageflags")
+@kernel("include/linux/page-flags.h", "enum pageflags")
 def pageflags(config: KernelConfig, kind: MemoryModelKind) -> tuple[str, ...]:
     """The flags of a configuration, lowest bit first: 32 bits have no PG_arch_2, and with sections no PG_hwpoison."""
     if config.sizeof_pointer == 8:
@@ -236,7 +236,7 @@ def page_to_nid(layout: PageFlagsLayout, flags: int) -> int:
     return flags >> layout.pgshift("node") & ((1 << layout.nodes_width) - 1)
 
 
-@kernel("include/linux/mm.h", "page_zonenum", traced=False)
+@kernel("include/linux/mmzone.h", "page_zonenum", traced=False)
 def page_zonenum(layout: PageFlagsLayout, flags: int) -> int:
     """The index of the zone that the page belongs to, out of its flags."""
     return flags >> layout.pgshift("zone") & ((1 << layout.zones_width) - 1)

@@ -58,14 +58,14 @@ class Registry:
 
     def find(self, name: str) -> list[KernelMark]:
         """The marks that `name` means: a C name, a name of older kernels, a Python name or a dotted Python path."""
-        bare = name.strip().removesuffix("()").removeprefix("struct ")
+        bare = name.strip().removesuffix("()").removeprefix("struct ").removeprefix("enum ")
         return [
             mark
             for mark in self.marks
             if bare
             in (
                 mark.name,
-                mark.name.removeprefix("struct "),
+                mark.name.removeprefix("struct ").removeprefix("enum "),
                 mark.function.__name__,
                 mark.function.__qualname__,
                 mark.python_path,
