@@ -29,12 +29,17 @@ from kmemlab.types.units import GIB, TIB, U64_MAX, pfn_down, pfn_up
 VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
 
 
-@kernel("init/main.c", "report_meminit", left_out="poisoning, other compilers")
+@kernel("init/main.c", "report_meminit", left_out="other compilers")
 def report_meminit(mm: Mm) -> None:
     """Say whether pages and objects are cleared when they are given out, and when they come back."""
     cmdline = mm.boot.spec.cmdline
     alloc = bool_option(cmdline_find_option(cmdline, "init_on_alloc"), default=True)
     free = bool_option(cmdline_find_option(cmdline, "init_on_free"), default=False)
+    if (alloc or free) and bool_option(cmdline_find_option(cmdline, "page_poison"), default=False):
+        mm.boot.printk.info(
+            "mem auto-init: CONFIG_PAGE_POISONING is on, will take precedence over init_on_alloc and init_on_free"
+        )
+        alloc = free = False
     on = {True: "on", False: "off"}
     mm.boot.printk.info(f"mem auto-init: stack:all(zero), heap alloc:{on[alloc]}, heap free:{on[free]}")
     if free:

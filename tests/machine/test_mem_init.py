@@ -86,3 +86,22 @@ def test_a_machine_with_next_to_nothing_free_panics(numa: dict[str, object], kib
     spec = load_spec({"e820": e820, "initrd": initrd, "numa": numa, "cpus": {"flags": ["pse"]}})
     with pytest.raises(KernelPanic, match=words):
         start_kernel(Kernel(spec))
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "alloc", "free", "lines"),
+    [
+        ("", "on", "off", 1),
+        ("init_on_alloc=0", "off", "off", 1),
+        ("init_on_free=1", "on", "on", 2),
+        ("page_poison=1", "off", "off", 2),
+        ("page_poison=1 init_on_alloc=0", "off", "off", 1),
+        ("slub_debug=P", "on", "off", 2),
+    ],
+)
+def test_what_is_cleared(cmdline: str, alloc: str, free: str, lines: int) -> None:
+    kernel = Kernel(load_spec({"e820": [[0, 0x9FBFF, "usable"], [0x100000, 0xFFFFFFF, "usable"]], "cmdline": cmdline}))
+    start_kernel(kernel, "report_meminit")
+    said = [line for line in kernel.printk_lines if line.startswith("mem auto-init: ")]
+    assert len(said) == lines
+    assert f"mem auto-init: stack:all(zero), heap alloc:{alloc}, heap free:{free}" in said
