@@ -131,6 +131,7 @@ def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, la
     assert result.case is not None
     assert result.verdict.law.startswith(law)
     assert case in result.case.text
+    assert "{" not in result.verdict.seen, "figures, and not their names"
     assert result.case.size < 1000, "the whole machine is not the smallest input"
     assert result.points < load_all().find(name).points
 

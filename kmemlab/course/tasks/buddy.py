@@ -268,7 +268,7 @@ def judge_free(answer: Answer, case: Case) -> Verdict | None:
     if zone.vm_stat[NR_FREE_PAGES] != pages:
         return Verdict(
             "NR_FREE_PAGES counts what is free",
-            f"it says {zone.vm_stat[NR_FREE_PAGES]}, the lists hold {{pages}} pages",
+            f"it says {zone.vm_stat[NR_FREE_PAGES]}, the lists hold {pages} pages",
         )
     return None
 
