@@ -160,15 +160,17 @@ def e820__range_update(table: E820Table, start: int, size: int, old_type: int, n
     updated = 0
     index = 0
     while index < table.nr_entries:  # pieces that are appended on the way are looked at too
-        addr, entry_end = table.addr[index], table.addr[index] + table.size[index]
+        addr, entry_end = table.addr[index], (table.addr[index] + table.size[index]) & U64_MAX
         first, last = max(start, addr), min(end, entry_end)
-        if table.type[index] == old_type and first < last:
+        if table.type[index] != old_type:
+            pass
+        elif start <= addr and entry_end <= end:
+            updated += table.size[index]
+            table.type[index] = new_type
+        elif first < last or addr < start == end < entry_end:  # an empty range cuts an entry in two, too
             updated += last - first
-            if (first, last) == (addr, entry_end):
-                table.type[index] = new_type
-            else:
-                e820__range_add(table, first, last - first, new_type)
-                e820_cut(table, index, first, last)
+            e820__range_add(table, first, last - first, new_type)
+            e820_cut(table, index, first, last)
         index += 1
     return updated
 
@@ -182,14 +184,16 @@ def e820__range_remove(table: E820Table, start: int, size: int, old_type: int, c
     removed = 0
     index = 0
     while index < table.nr_entries:
-        addr, entry_end = table.addr[index], table.addr[index] + table.size[index]
+        addr, entry_end = table.addr[index], (table.addr[index] + table.size[index]) & U64_MAX
         first, last = max(start, addr), min(end, entry_end)
-        if first < last and (not check_type or table.type[index] == old_type):
+        if check_type and table.type[index] != old_type:
+            pass
+        elif start <= addr and entry_end <= end:
+            removed += table.size[index]
+            table.addr[index] = table.size[index] = table.type[index] = 0  # the next sanitising drops it
+        elif first < last or addr < start == end < entry_end:  # an empty range cuts an entry in two, too
             removed += last - first
-            if (first, last) == (addr, entry_end):
-                table.addr[index] = table.size[index] = table.type[index] = 0  # the next sanitising drops it
-            else:
-                e820_cut(table, index, first, last)
+            e820_cut(table, index, first, last)
         index += 1
     return removed
 

@@ -118,6 +118,17 @@ USER = [
     ),
     ("memmap=1M%0x8000000-1", ["0-9fbff usable", "100000-7ffffff usable", "8100000-fffffff usable"]),
     ("memmap=1M%0x8000000", ["0-9fbff usable", "100000-7ffffff usable", "8100000-fffffff usable"]),
+    (
+        "memmap=64K!0x20000000 memmap=0%0x20008000-12",  # nothing is taken out, but the entry is cut
+        [
+            "0-9fbff usable",
+            "100000-fffffff usable",
+            "20000000-20007fff persistent (type 12)",
+            "20008000-2000ffff persistent (type 12)",
+        ],
+    ),
+    # An entry that wraps around ends below its start, so it counts as covered.
+    ("memmap=64K@0xffffffffffffffff memmap=2G", ["0-9fbff usable", "100000-fffffff usable"]),
     ("memmap=1M%0x20000000+7", ["0-9fbff usable", "100000-fffffff usable", "20000000-200fffff persistent (type 7)"]),
 ]
 
