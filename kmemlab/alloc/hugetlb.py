@@ -22,7 +22,7 @@ from kmemlab.mm.hstate import (
     huge_page_size_text,
 )
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.gfp import __GFP_COMP, __GFP_NOWARN, __GFP_THISNODE, GFP_HIGHUSER
+from kmemlab.types.gfp import __GFP_COMP, __GFP_NOWARN, __GFP_THISNODE, GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE
 from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse
 
 RESERVED_VMEMMAP_PAGES = 1  # of each huge page's struct pages, one page must stay
@@ -227,10 +227,16 @@ def alloc_bootmem_huge_page(mm: Mm, which: int, nodes: list[int]) -> bool:
     return True
 
 
+@kernel("mm/hugetlb.c", "htlb_alloc_mask", left_out="pages of 1 GiB: the buddy has none", traced=False)
+def htlb_alloc_mask(mm: Mm) -> int:
+    """Huge pages can be migrated on x86-64, so they may lie where all is movable; not on i386."""
+    return GFP_HIGHUSER_MOVABLE if mm.boot.config.arch == "x86_64" else GFP_HIGHUSER
+
+
 @kernel("mm/hugetlb.c", "alloc_fresh_huge_page", left_out="preparing the compound page")
 def alloc_fresh_huge_page(mm: Mm, h: Hstate, nid: int) -> bool:
     """Take a page of the node from the page allocator into the pool."""
-    gfp = GFP_HIGHUSER | __GFP_THISNODE | __GFP_COMP | __GFP_NOWARN
+    gfp = htlb_alloc_mask(mm) | __GFP_THISNODE | __GFP_COMP | __GFP_NOWARN
     pfn = alloc_pages_inner(mm, gfp, h.order, nid)
     if pfn is None:
         return False
