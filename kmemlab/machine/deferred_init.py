@@ -8,15 +8,23 @@ page_alloc_init_late      ██████████████████
 from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner, gfp_zone
-from kmemlab.boot.memblock import for_each_free_mem_range
+from kmemlab.boot.memblock import for_each_free_mem_range, for_each_mem_pfn_range
 from kmemlab.boot.numa import nodes_of
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, PAGES_PER_SECTION
 from kmemlab.mm.node import ZONELIST_FALLBACK, pgdat_end_pfn
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, add_free_run, get_pageblock_migratetype, zone_end_pfn
+from kmemlab.mm.zone import (
+    NR_FREE_PAGES,
+    Zone,
+    add_free_run,
+    get_pageblock_migratetype,
+    set_pageblocks,
+    zone_end_pfn,
+)
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
+from kmemlab.types.migratetype import MIGRATE_UNMOVABLE
 from kmemlab.types.units import U64_MAX, pfn_down, pfn_up, round_down
 
 
@@ -58,10 +66,24 @@ def deferred_init_memmap(mm: Mm, nid: int) -> None:
     if first_init_pfn == U64_MAX:
         return
     pgdat.first_deferred_pfn = U64_MAX
+    leave_taken_unmovable(mm, nid, first_init_pfn, pgdat_end_pfn(pgdat))
     for start, end, _ in for_each_free_mem_range(mm.boot.memblock, nid=nid):
         start_pfn, end_pfn = max(pfn_up(start), first_init_pfn), pfn_down(end)
         if start_pfn < end_pfn:
             deferred_free_pages(mm, zone_of(mm, nid, start_pfn), start_pfn, end_pfn)
+
+
+@invented("C makes a deferred pageblock movable when it frees its first page; ours are movable from the start")
+def leave_taken_unmovable(mm: Mm, nid: int, start_pfn: int, end_pfn: int) -> None:
+    """Pageblocks of the node within [start_pfn, end_pfn) whose first page somebody took early are unmovable."""
+    free = [(pfn_up(start), pfn_down(end)) for start, end, _ in for_each_free_mem_range(mm.boot.memblock, nid=nid)]
+    for first, last, _ in for_each_mem_pfn_range(mm.boot.memblock, nid):
+        at, stop = max(first, start_pfn), min(last, end_pfn)
+        for free_start, free_end in free:
+            if at < free_end and free_start < stop:
+                set_pageblocks(mm.page, at, free_start, MIGRATE_UNMOVABLE)
+                at = free_end
+        set_pageblocks(mm.page, at, stop, MIGRATE_UNMOVABLE)
 
 
 @invented("lazy hand-over: a terabyte costs no more than a gigabyte until it is used")
@@ -111,6 +133,7 @@ def deferred_grow_zone(mm: Mm, zone: Zone, order: int) -> bool:
     if not ranges:
         pgdat.first_deferred_pfn = U64_MAX
         return True
+    leave_taken_unmovable(mm, zone.node, first, zone_end_pfn(zone))
     needed = -(-(1 << order) // PAGES_PER_SECTION) * PAGES_PER_SECTION
     nr_pages = 0
     followers = [start for start, _ in ranges[1:]] + [U64_MAX]

@@ -184,6 +184,14 @@ def set_pageblock_migratetype(page: MemMap, pfn: int, migratetype: int) -> None:
     page.pageblock[pfn >> PAGEBLOCK_ORDER] = migratetype ^ FLIP
 
 
+@invented("set_pageblock_migratetype for many", traced=False)
+def set_pageblocks(page: MemMap, start_pfn: int, end_pfn: int, migratetype: int) -> None:
+    """Give all pageblocks whose first page lies in [start_pfn, end_pfn) a mobility type."""
+    first, last = -(-start_pfn // (1 << PAGEBLOCK_ORDER)), -(-end_pfn // (1 << PAGEBLOCK_ORDER))
+    if first < last:
+        page.pageblock[first:last] = bytes([migratetype ^ FLIP]) * (last - first)
+
+
 @invented("a zone without a machine around it, for examples, exercises and benchmarks")
 def bare_zone(pages: int) -> Zone:
     """A zone of page frames 0 … `pages` - 1, all present and movable, with nothing free yet."""
