@@ -77,6 +77,12 @@ class KmallocCaches(Struct):
         kinds = {cache.name: kind for kind, row in enumerate(self.caches) for cache in row}
         return sorted(found, key=lambda cache: (kinds[cache.name], cache.object_size))
 
+    def newest_first(self) -> list[KmemCache]:
+        """C's slab_caches: every cache that was made, the last one first."""
+        made = [self.kmem_cache, self.kmem_cache_node]
+        made += [kind[index] for kind in self.caches for index in KMALLOC_ORDER_OF_CREATION]
+        return [cache for cache in reversed(made) if cache.size]
+
 
 @kernel("mm/slub.c", "kmem_cache_init", left_out="moving the first two caches out of static memory; hotplug")
 def kmem_cache_init(slab: KmallocCaches) -> None:

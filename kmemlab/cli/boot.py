@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,17 @@ def run(options: argparse.Namespace) -> int:
 
     machine = Machine.boot(options.spec, until=options.until)
     if options.out is not None:
-        write_files(options.out, boot_files(machine.kernel))
+        files = boot_files(machine.kernel)
+        write_files(options.out, files)
+        tell_left_out(files)
     print(machine.dmesg().rstrip("\n"))
     return 0
+
+
+def tell_left_out(files: Mapping[str, str]) -> None:
+    """Say what Linux would show in these files and the model doesn't have."""
+    from kmemlab.machine.procfs_lists import LEFT_OUT
+
+    for name, missing in LEFT_OUT.items():
+        if name in files:
+            print(f"kmemlab: {name} leaves out: {missing}", file=sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, mtrr, sys_vm, zoneinfo
+from kmemlab.machine.procfs_lists import pagetypeinfo, slabinfo, vmallocinfo, vmstat
 from kmemlab.machine.slab_sysfs import slab_table
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import KmemlabError
@@ -24,6 +25,10 @@ FILES: dict[str, Callable[[Kernel], str | None]] = {
     "sys_vm.txt": sys_vm,
     "slab_table.txt": slab_table,
     "mtrr.txt": mtrr,
+    "pagetypeinfo.txt": pagetypeinfo,
+    "slabinfo.txt": slabinfo,
+    "vmallocinfo.txt": vmallocinfo,
+    "vmstat.txt": vmstat,
 }
 
 

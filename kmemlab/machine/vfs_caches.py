@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_alloc import free_pages_inner
+from kmemlab.alloc.page_alloc import free_pages_inner, page_zone
 from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.numa import nodes_of
 from kmemlab.machine.deferred_init import alloc_pages_early
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
 from kmemlab.mm.system_hash import hashdist, print_system_hash, vfs_hash_tables
+from kmemlab.mm.vmap_area import add_vm_struct
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_ATOMIC
@@ -51,6 +52,14 @@ def vmalloc_would_be_huge(mm: Mm, size: int) -> bool:
     return "pse" in mm.boot.spec.cpus.flags and size // len(nodes_of(mm.numa.node_online)) >= PMD_SIZE
 
 
+@kernel("include/linux/mm.h", "page_to_nid", traced=False)
+def node_of(mm: Mm, pfn: int) -> int:
+    """The node of a page frame that has a zone."""
+    zone = page_zone(mm, pfn)
+    assert zone is not None
+    return zone.node
+
+
 @kernel("mm/vmalloc.c", "vm_area_alloc_pages", left_out="the boot's memory policy is interleaving: nodes in turn")
 def vmalloc_pages(mm: Mm, size: int, huge: bool) -> bool:
     """Take the pages of an area, large or small ones, from the nodes in turn; False, and nothing taken, if too few."""
@@ -64,4 +73,5 @@ def vmalloc_pages(mm: Mm, size: int, huge: bool) -> bool:
                 free_pages_inner(mm, held, order)
             return False
         taken.append(pfn)
+    add_vm_struct(mm.vm_structs, "alloc_large_system_hash", [node_of(mm, pfn) for pfn in taken], 1 << order)
     return True

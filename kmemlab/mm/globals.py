@@ -7,6 +7,7 @@ from kmemlab.boot.numa import NumaInfo
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.vmap_area import VmStructs
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
@@ -65,6 +66,7 @@ class Mm(Struct):
         self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
+        self.vm_structs = VmStructs(nr_nodes)
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
         self.node_load = column("q", nr_nodes)
         self.zone_movable_pfn = column("q", nr_nodes)

@@ -83,6 +83,19 @@ def test_a_full_disk_is_told() -> None:
     assert done.stdout == "status 2\n"
 
 
+# -- boot --------------------------------------------------------------------------------------------------------------
+
+
+def test_boot_says_what_its_files_leave_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["boot", "tiny-128m", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    for name in ("vmstat.txt", "slabinfo.txt", "vmallocinfo.txt"):
+        assert (tmp_path / name).exists()
+        assert f"{name} leaves out: " in told.err
+    assert (tmp_path / "pagetypeinfo.txt").read_text().startswith("Page block order: 9\n")
+    assert "leaves out" not in told.out
+
+
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,162 @@
+"""More texts under /proc, lists of what there is: pagetypeinfo, slabinfo, vmallocinfo, vmstat. They only read.
+
+What Linux shows there and the model does not have (yet) is left out of the text, and named in `LEFT_OUT`.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from kmemlab.machine.kernel import Kernel
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.vmap_area import CALLERS
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
+from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.migratetype import MIGRATE_TYPES, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES
+from kmemlab.types.units import PAGE_SIZE
+
+MOST_COUNTED = 100_000  # of a free list; a longer one is only said to be longer
+
+# Linux has such pages by the end of boot, or soon after, and the model counts none of them.
+NOT_COUNTED = (
+    "nr_zone_inactive_anon", "nr_zone_active_anon", "nr_zone_inactive_file", "nr_zone_active_file",
+    "nr_zone_unevictable", "nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file",
+    "nr_unevictable", "nr_slab_reclaimable", "nr_slab_unreclaimable", "nr_anon_pages", "nr_mapped", "nr_file_pages",
+    "nr_dirty", "nr_shmem", "nr_kernel_misc_reclaimable", "nr_kernel_stack", "nr_page_table_pages",
+)  # fmt: skip
+
+LEFT_OUT = {
+    "slabinfo.txt": "caches other than kmalloc's and the first two; no slab is taken yet, so all counts are 0",
+    "vmallocinfo.txt": "all areas but those of hash tables that are spread over nodes; addresses, offsets of callers",
+    "vmstat.txt": f"numa_*, nr_dirty*_threshold, all counters of events, and {', '.join(NOT_COUNTED)}",
+}
+"""What a text leaves out of what Linux would show, by the file's name."""
+
+
+# -- pagetypeinfo ------------------------------------------------------------------------------------------------------
+
+
+@kernel("mm/vmstat.c", "pagetypeinfo_show", left_out="page_owner's table")
+def pagetypeinfo(kernel: Kernel) -> str:
+    """Node by node, the free blocks of each order and type, and how many pageblocks are of which type."""
+    mm = kernel.mm
+    orders = "".join(f"{order:6} " for order in range(MAX_ORDER))
+    types = "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES)
+    text = ""
+    for pgdat in mm.node_data:
+        zones = [zone for zone in pgdat.node_zones if zone.present_pages]
+        if not zones:
+            continue
+        text += f"Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {1 << PAGEBLOCK_ORDER}\n\n"
+        text += f"{'Free pages count per migrate type at order':<43} {orders}\n"
+        text += "".join(pagetypeinfo_showfree(zone) for zone in zones)
+        text += f"\n{'Number of blocks type':<23}{types}\n"
+        text += "".join(pagetypeinfo_showblockcount(mm, zone) for zone in zones)
+    return text
+
+
+@kernel("mm/vmstat.c", "pagetypeinfo_showfree_print", traced=False)
+def pagetypeinfo_showfree(zone: Zone) -> str:
+    """A line a type."""
+    lines = ""
+    for migratetype, name in enumerate(MIGRATETYPE_NAMES):
+        lines += f"Node {zone.node:4}, zone {zone.name:>8}, type {name:>12} "
+        for order in range(MAX_ORDER):
+            counted = sum(1 for _ in islice(free_blocks(zone, order, migratetype), MOST_COUNTED))
+            lines += f"{'>' if counted == MOST_COUNTED else ''}{counted:6} "
+        lines += "\n"
+    return lines
+
+
+@kernel("mm/vmstat.c", "pagetypeinfo_showblockcount_print", traced=False)
+def pagetypeinfo_showblockcount(mm: Mm, zone: Zone) -> str:
+    """A line a zone."""
+    counts = pageblocks_by_type(mm, zone)
+    return f"Node {zone.node}, zone {zone.name:>8} {''.join(f'{count:12} ' for count in counts)}\n"
+
+
+@invented("pagetypeinfo_showblockcount_print looks at every pageblock; whole sections are counted at once here")
+def pageblocks_by_type(mm: Mm, zone: Zone) -> list[int]:
+    """How many pageblocks of each type the zone has, reserved ones too."""
+    counts, page = [0] * MIGRATE_TYPES, zone.page
+    pfn, end = zone.zone_start_pfn, zone_end_pfn(zone)
+    flat = not mm.boot.config.sparsemem  # then holes have struct pages as well
+    while pfn < end:
+        section = pfn // PAGES_PER_SECTION
+        border = min(end, (section + 1) * PAGES_PER_SECTION)
+        slot = page.section_slot[section]
+        if slot == zone.slot:
+            # From where the zone starts, a step is a pageblock, whether that was a whole one or not.
+            blocks = bytes(page.pageblock[pfn >> PAGEBLOCK_ORDER : (border - 1 >> PAGEBLOCK_ORDER) + 1])
+            for migratetype in range(MIGRATE_TYPES):
+                counts[migratetype] += blocks.count(migratetype ^ FLIP)
+        elif slot == MIXED:
+            for block in range(pfn, border, 1 << PAGEBLOCK_ORDER):
+                if flat or zone_id_of_block(mm, block) == zone.slot:
+                    counts[get_pageblock_migratetype(page, block)] += 1
+        elif flat:
+            counts[MIGRATE_UNMOVABLE] += len(range(pfn, border, 1 << PAGEBLOCK_ORDER))
+        pfn = border
+    return counts
+
+
+@kernel("mm/memory_hotplug.c", "pfn_to_online_page", left_out="persistent memory; the page: it is asked for its zone")
+def zone_id_of_block(mm: Mm, pfn: int) -> int:
+    """1 + the slot of the zone of a pageblock's first page; 0 if no page of the pageblock is memory.
+
+    That first page may be in a hole. C initialised it with the zone of the memory behind the hole.
+    """
+    start_pfn = pfn >> PAGEBLOCK_ORDER << PAGEBLOCK_ORDER
+    slots = mm.page.page_slot
+    behind, before = slots[pfn : start_pfn + (1 << PAGEBLOCK_ORDER)], slots[start_pfn:pfn]
+    return next((slot for slot in (*behind, *reversed(before)) if slot), 0)
+
+
+# -- slabinfo, vmallocinfo, vmstat -------------------------------------------------------------------------------------
+
+
+@kernel("mm/slab_common.c", "slab_show", left_out="counts of objects and slabs: none is taken yet")
+def slabinfo(kernel: Kernel) -> str:
+    """The caches that exist, the last one made first."""
+    columns = "<active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+    text = f"slabinfo - version: 2.1\n# name            {columns}"
+    text += " : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n"
+    for cache in kernel.slab.newest_first():
+        text += f"{cache.name:<17} {0:6} {0:6} {cache.size:6} {cache.objects:4} {1 << cache.order:4}"
+        text += f" : tunables {0:4} {0:4} {0:4} : slabdata {0:6} {0:6} {0:6}\n"
+    return text
+
+
+@kernel("mm/vmalloc.c", "s_show", left_out="areas of other kinds than vmalloc's own; where they lie")
+def vmallocinfo(kernel: Kernel) -> str:
+    """A line an area: size with the guard page behind it, who asked, the pages, and which node gave how many.
+
+    Addresses stand as the kernel prints them before it has a secret to hide them with.
+    """
+    areas = kernel.mm.vm_structs
+    text = ""
+    for at in range(areas.count):
+        pages = areas.nr_pages[at]
+        given = areas.pages_of_node[at * areas.nr_nodes : (at + 1) * areas.nr_nodes]
+        nodes = "".join(f" N{nid}={count}" for nid, count in enumerate(given) if count)
+        # The list of the pages is an area, too, if it takes more than a page.
+        own = " vpages" if pages * kernel.boot.config.sizeof_pointer > PAGE_SIZE else ""
+        text += f"0x(____ptrval____)-0x(____ptrval____) {(pages + 1) * PAGE_SIZE:7}"
+        text += f" {CALLERS[areas.caller[at]]} pages={pages} vmalloc{own}{nodes}\n"
+    return text
+
+
+@kernel("mm/vmstat.c", "vmstat_show", left_out="what LEFT_OUT says")
+def vmstat(kernel: Kernel) -> str:
+    """The sums over all zones and nodes of the counters that the model keeps, in the kernel's order."""
+    mm = kernel.mm
+    text = ""
+    for at, name in enumerate(ZONE_STAT_NAMES):
+        if name not in NOT_COUNTED:
+            text += f"{name} {sum(zone.vm_stat[at] for zone in mm.zones())}\n"
+    for at, name in enumerate(NODE_STAT_NAMES):
+        if name not in NOT_COUNTED:
+            text += f"{name} {sum(pgdat.vm_stat[at] for pgdat in mm.node_data)}\n"
+    return text
