@@ -65,6 +65,7 @@ class Machine(Commanded):
 
         Raises `BadRequest` for an order that does not exist, `OutOfMemory` where no zone may give.
         """
+        whole_numbers("alloc_pages", gfp=gfp, order=order, node=node)
         pfn: int = self._command("alloc_pages", gfp, order, node)
         return pfn
 
@@ -74,6 +75,7 @@ class Machine(Commanded):
         Raises `DoubleFree` for a block that is free, `BadRequest` for one that was never allocated or has another
         order.
         """
+        whole_numbers("free_pages", pfn=pfn, order=order)
         self._command("free_pages", pfn, order)
 
     def sysctl(self, name: str, value: int | str | None = None) -> str:
@@ -99,7 +101,7 @@ class Machine(Commanded):
             raise BadRequest("there is no page allocator yet", where=where, remedy="boot beyond memblock_free_all")
         if not (0 <= node < len(mm.node_data) and mm.numa.node_online[node]):
             raise BadRequest(
-                f"there is no node {node}", where=where, remedy=f"choose one of {sorted(z.node for z in self.zones)}"
+                f"there is no node {node}", where=where, remedy=f"choose one of {sorted({z.node for z in self.zones})}"
             )
         pfn = alloc_pages_inner(mm, gfp, order, node)
         if pfn is None:
@@ -178,3 +180,13 @@ def _again(spec: MachineSpec, commands: tuple[Command, ...]) -> Machine:
     for command in commands:
         machine._command(command.name, *command.args)
     return machine
+
+
+@invented("C's compiler says it", traced=False)
+def whole_numbers(function: str, **arguments: object) -> None:
+    """Raise `BadRequest` for the first argument that is no whole number."""
+    for name, value in arguments.items():
+        if not isinstance(value, int):
+            raise BadRequest(
+                f"{name} must be a whole number, not {value!r}", where=function, remedy=f"write for example {name}=0"
+            )

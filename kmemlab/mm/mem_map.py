@@ -45,8 +45,9 @@ class MemMap(Struct):
     buddy: Column
     owned: Column
     refcount: Column
-    flags: Column
-    nodezone: Column
+    pageblock: Column
+    section_slot: Column
+    page_slot: Column
 
     def __init__(self, max_pfn: int, list_heads: int = 0) -> None:
         max_pfn = round_up(max_pfn, PAGES_PER_SECTION)

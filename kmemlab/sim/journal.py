@@ -110,7 +110,7 @@ class Journal:
     ) -> None:
         self.run = run
         self.cap = cap
-        self.keyframe_every = keyframe_every
+        self.keyframe_every = min(keyframe_every, max(cap // 64, 256))  # at least eight segments within the cap
         self.lines = False  # also log the source line of each write and call: for players, which show few steps
         self.columns: list[Column] = []
         self.names: list[str] = []  # of the columns, for people
@@ -352,7 +352,6 @@ class Journal:
         """Carry a command out again, under the patches that were in force then, and no others."""
         with patches_as_then(command.patches), suppress(Exception):  # what failed the first time fails alike
             self.run(command)
-
 
 
 def net_of(log: array[int]) -> tuple[array[int], array[int]]:

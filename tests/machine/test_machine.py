@@ -78,6 +78,16 @@ def test_an_order_that_does_not_exist(machine: Machine, order: int) -> None:
     assert "0 (one page) to 10" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("order", "says"), [("a", "'a'"), (1.0, "1.0"), (None, "None")])
+def test_what_is_no_number(machine: Machine, order: object, says: str) -> None:
+    before = state(machine)
+    with pytest.raises(BadRequest, match=f"order must be a whole number, not {says}"):
+        machine.alloc_pages(GFP_KERNEL, order)  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match=f"pfn must be a whole number, not {says}"):
+        machine.free_pages(order)  # type: ignore[arg-type]
+    assert state(machine) == before
+
+
 def test_wrong_frees_say_which_mistake_it_was(machine: Machine) -> None:
     pfn = machine.alloc_pages(GFP_KERNEL, 2)
     before = state(machine)
@@ -146,8 +156,9 @@ def test_unknown_presets_zones_nodes_and_stages_name_what_there_is(machine: Mach
     assert "laptop-8g" in caught.value.remedy
     with pytest.raises(BadRequest, match="no zone 'HighMem'"):
         machine.zone("HighMem")
-    with pytest.raises(BadRequest, match="no node 3"):
+    with pytest.raises(BadRequest, match="no node 3") as caught:
         machine.alloc_pages(GFP_KERNEL, 0, node=3)
+    assert caught.value.remedy == "choose one of [0]"
     with pytest.raises(BadRequest, match="no_such_stage"):
         Machine.boot("tiny-128m", until="no_such_stage")
 

@@ -94,6 +94,16 @@ def test_a_capped_journal_stays_near_its_cap() -> None:
         bench.close()
 
 
+def test_a_small_cap_is_kept_without_being_told_how_often_to_cut() -> None:
+    bench = Bench(cap=40_000)
+    try:
+        work(bench, 3_000, seed=5)
+        cells = sum(len(column) for column in bench.journal.columns)
+        assert sum(s.bytes for s in bench.journal.segments) <= max(40_000, 16 * cells) + 8 * 1_000
+    finally:
+        bench.close()
+
+
 def test_a_new_command_drops_the_future(bench: Bench) -> None:
     work(bench, 10, seed=2)
     bench.timeline.rewind(4)
