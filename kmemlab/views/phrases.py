@@ -81,7 +81,33 @@ def _range_added(t: Told) -> str:
     return f"{t.by} appends [mem {start:#010x}-{end:#010x}], {size_text(size)}, {e820_type_text(t.args['type'])}."
 
 
+def _memory(t: Told) -> str:
+    """The range of bytes that the arguments name, as memblock prints it but without padding."""
+    base, size = t.args["base"], t.args["size"]
+    return f"[{base:#x}-{base + size - 1:#x}]"
+
+
+def _inserted(t: Told) -> str:
+    return f"{t.by} puts {_memory(t)}, {size_text(t.args['size'])}, into the list as region {t.args['idx']}."
+
+
+def _region_removed(t: Told) -> str:
+    return f"{t.by} takes region {t.args['idx']} out of the list."
+
+
+def _merged(t: Told) -> str:
+    return f"{t.by} makes one region of neighbours that touch."
+
+
+def _isolated(t: Told) -> str:
+    return f"{t.by} cuts the regions in two where {_memory(t)} starts and ends."
+
+
 EFFECTS: dict[str, Tell] = {
+    "memblock_insert_region": _inserted,
+    "memblock_remove_region": _region_removed,
+    "memblock_merge_regions": _merged,
+    "memblock_isolate_range": _isolated,
     "add_to_free_list": _put("front"),
     "add_to_free_list_tail": _put("end"),
     "del_page_from_free_list": _taken,
@@ -99,7 +125,28 @@ def _watermark(t: Told) -> str:
     return f"{t.by} asks if zone {zone.name} stays above its mark of {mark} pages: it {may} a block of order {order}."
 
 
-VERDICTS: dict[str, Tell] = {"zone_watermark_fast": _watermark}
+def _next_best(t: Told) -> str:
+    node, found = t.args["node"], t.call.value
+    if found is None:
+        return f"{t.by} asks for the next best node for node {node}: none is left."
+    if found == node:
+        return f"{t.by} asks for the best node for node {node}: that is itself."
+    return f"{t.by} asks for the next best node for node {node}: {found}."
+
+
+def _found(t: Told) -> str:
+    size, align = size_text(t.args["size"]), t.args["align"]
+    if not t.call.value:
+        return f"{t.by} asks for {size} aligned to {align:#x}: no free place is large enough."
+    side = "lowest" if t.args["memblock"].bottom_up else "highest"
+    return f"{t.by} asks for {size} aligned to {align:#x}: the {side} free place is at {t.call.value:#x}."
+
+
+VERDICTS: dict[str, Tell] = {
+    "zone_watermark_fast": _watermark,
+    "find_next_best_node": _next_best,
+    "memblock_find_in_range_node": _found,
+}
 
 
 # -- lists of places that a caller is about to walk: a step for each ---------------------------------------------------
@@ -184,7 +231,38 @@ def _free_pages_ok(t: Told) -> str:
     return f"{t.name} gives the block at {t.block}, back to zone {t.args['zone'].name}."
 
 
+def _for_whom(t: Told) -> str:
+    caller = t.args.get("caller") or (t.caller.name if t.caller else "")
+    return f", for `{caller}`" if caller else ""
+
+
+def _memblock_add(t: Told) -> str:
+    return f"{t.name} says that {_memory(t)}, {size_text(t.args['size'])}, is memory{_for_whom(t)}."
+
+
+def _memblock_reserve(t: Told) -> str:
+    return f"{t.name} says that {_memory(t)}, {size_text(t.args['size'])}, is taken{_for_whom(t)}."
+
+
+def _memblock_free(t: Told) -> str:
+    return f"{t.name} gives {_memory(t)}, {size_text(t.args['size'])}, back{_for_whom(t)}."
+
+
+def _memblock_asked(t: Told) -> str:
+    return f"{t.name} wants {size_text(t.args['size'])}, aligned to {t.args['align']:#x}{_for_whom(t)}."
+
+
+def _memblock_add_range(t: Told) -> str:
+    return f"{t.name} adds to the list `{t.args['type'].name}` what it doesn't cover yet of {_memory(t)}."
+
+
 ENTRIES: dict[str, Tell] = {
+    "memblock_add_range": _memblock_add_range,
+    "memblock_add": _memblock_add,
+    "memblock_reserve": _memblock_reserve,
+    "memblock_phys_free": _memblock_free,
+    "memblock_phys_alloc_range": _memblock_asked,
+    "memblock_alloc_range_nid": _memblock_asked,
     "__alloc_pages": _alloc,
     "get_page_from_freelist": _freelist,
     "rmqueue": _rmqueue,
