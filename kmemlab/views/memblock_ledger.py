@@ -125,8 +125,12 @@ def _without(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> list[t
 
 def ledger_text(rows: Iterable[Taken]) -> str:
     """The ledger as a table: number, address, size, who."""
+    return _table(enumerate(rows, 1))
+
+
+def _table(numbered: Iterable[tuple[int, Taken]]) -> str:
     lines = [f"{'':4} {'lowest address':>18} {'size':>10}  who"]
-    for number, row in enumerate(rows, 1):
+    for number, row in numbered:
         times = f" ({len(row.parts)} requests)" if row.earlier else ""
         back = "gives back: " if row.given_back else ""
         lines.append(f"{number:4} {row.start:#018x} {size_text(row.sum):>10}  {back}{row.who}{times}")
@@ -138,11 +142,11 @@ def ledger_figure(
 ) -> Figure:
     """The ledger as a timeline: each line a moment, each box where it is within [start, end).
 
-    What is given back is dashed. Boxes are never thinner than can be seen.
+    What is given back is dashed. Boxes are never thinner than can be seen. Lines keep their number in the ledger.
     """
-    shown = tuple(row for row in rows if row.start < end and start < row.end)
-    backs = sum(row.given_back for row in shown)
-    kept = size_text(sum(row.sum for row in shown if not row.given_back))
+    shown = [(number, row) for number, row in enumerate(rows, 1) if row.start < end and start < row.end]
+    backs = sum(row.given_back for _, row in shown)
+    kept = size_text(sum(row.sum for _, row in shown if not row.given_back))
     alt = (
         f"{len(shown)} lines from {start:#x} to {end - 1:#x}: {len(shown) - backs} take {kept} in sum, {backs} give "
         "back."
@@ -151,14 +155,13 @@ def ledger_figure(
     drawing.text(10, 18, title, size=13, bold=True)
     drawing.text(_LEFT, 38, f"{start:#x}", size=11, mono=True, fill=SOFT_INK)
     drawing.text(_LEFT + _WIDE, 38, f"{end - 1:#x}", size=11, mono=True, anchor="end", fill=SOFT_INK)
-    for at, row in enumerate(shown):
-        _row(drawing, at, row, start, end)
-    return Figure.drawn(drawing, ledger_text(shown))
+    for at, (number, row) in enumerate(shown):
+        _row(drawing, _TOP + at * _ROW, number, row, start, end)
+    return Figure.drawn(drawing, _table(shown))
 
 
-def _row(drawing: Svg, at: int, row: Taken, start: int, end: int) -> None:
-    top = _TOP + at * _ROW
-    drawing.text(_LEFT - 8, top + 12, str(at + 1), size=10.5, anchor="end", mono=True, fill=SOFT_INK)
+def _row(drawing: Svg, top: float, number: int, row: Taken, start: int, end: int) -> None:
+    drawing.text(_LEFT - 8, top + 12, str(number), size=10.5, anchor="end", mono=True, fill=SOFT_INK)
     drawing.rect(_LEFT, top + 2, _WIDE, _ROW - 4, fill=PANEL)
     for base, size in row.parts:
         low, high = max(base, start), min(base + size, end)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from kmemlab.boot.memblock import Memblock, for_each_free_mem_range
 from kmemlab.boot.memblock_regions import MemblockType
-from kmemlab.machine.snapshot import Range
+from kmemlab.machine.snapshot import Range, memblock_snapshot
 from kmemlab.sim.recording import plain_column
 from kmemlab.sim.timeline import Call, Event
 from kmemlab.types.units import size_text
 from kmemlab.views.colours import INK, KINDS, LINE, SOFT_INK
+from kmemlab.views.figure import Figure
 from kmemlab.views.memory_map import stretches
 from kmemlab.views.panel import Sight, What
 from kmemlab.views.phrases import told
 from kmemlab.views.svg import Svg
+from kmemlab.views.text import memblock_text
 
-_ADDRESS, _LANE, _GAP, _TOP = 138, 118, 10, 46
+_ADDRESS, _LANE, _GAP, _TOP = 138, 104, 8, 46
 _LANES = (("memory", "usable", "M"), ("reserved", "reserved", "R"), ("free", "ACPI data", "F"))
 _TELLS = ("memblock_add", "memblock_add_node", "memblock_reserve", "memblock_phys_free", "memblock_remove")
 
@@ -99,7 +101,7 @@ class MemblockPanel:
         rows = stretches((*lanes[0], *lanes[1], *self.reach), _TOP)
         bottom = rows[-1].top + rows[-1].height if rows else _TOP + 20
         right = _ADDRESS + 3 * (_LANE + _GAP)
-        drawing = Svg(right + 16, bottom + 30, "memblock", alt)
+        drawing = Svg(right + 8, bottom + 30, "memblock", alt)
         drawing.text(10, 18, "memblock", size=13, bold=True)
         where = {row.start: row.top for row in rows} | {row.end: row.top + row.height for row in rows}
         for address, y in where.items():
@@ -120,3 +122,10 @@ class MemblockPanel:
             )
         drawing.text(10, bottom + 22, "heights grow with the logarithm of the size", size=10.5, fill=SOFT_INK)
         return drawing
+
+
+def memblock_figure(memblock: Memblock) -> Figure:
+    """Both lists as they are now, and what is free, as a still figure."""
+    sight = MemblockPanel(memblock).sight((), None)
+    assert isinstance(sight.picture, Svg)
+    return Figure.drawn(sight.picture, memblock_text(memblock_snapshot(memblock)))
