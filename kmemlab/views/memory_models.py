@@ -22,7 +22,7 @@ from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 
 _NODE_COLOURS = tuple(colour for _, colour in KINDS.values())
-_LEFT, _STRIP = 214, 560
+_LEFT, _STRIP = 214, 346
 _COLUMNS = (("struct page", 76), ("map", 76), ("of it holes", 84), ("tables", 76), ("reads", 66))
 _HEAD, _BAR, _ROW = 108, 26, 88
 _MANY = 4  # of the nodes, and of the pieces of one, so many are told one by one

@@ -11,7 +11,7 @@ from kmemlab.views.colours import INK, KINDS, LINE, NOW, NOW_BAR, SOFT_INK
 from kmemlab.views.panel import Sight, What
 from kmemlab.views.svg import Svg
 
-_LEFT, _BOX, _ROW, _HEAD = 130, 76, 44, 66
+_LEFT, _BOX, _ROW, _HEAD = 130, 62, 44, 66
 _COLOURS = tuple(colour for _, colour in KINDS.values())
 
 
@@ -79,7 +79,7 @@ class ZonelistPanel:
                 drawing.rect(
                     x, y, _BOX - 6, 30, fill=fill, stroke=NOW_BAR if written else INK, line=2.5 if written else 1.0
                 )
-                drawing.text(x + (_BOX - 6) / 2, y + 19, entries[at], size=10.5, mono=True, anchor="middle")
+                drawing.text(x + (_BOX - 6) / 2, y + 19, entries[at], size=9.5, mono=True, anchor="middle")
         return drawing
 
     def wrote(self, event: Event) -> What | None:

@@ -47,7 +47,7 @@ QUIZ = quiz(
         right="one base address",
     ),
     question(
-        "The line `protection: (0, 3000, 8000, …)` stands in zone DMA. Who must leave 8,000 pages free there?",
+        "The line protection: (0, 3000, 8000, …) stands in zone DMA. Who must leave 8,000 pages free there?",
         {
             "everybody": "A request that can only use DMA must leave the first number, 0.",
             "requests that could use Normal": "They have all of DMA32 and Normal to choose from, so DMA is defended "
