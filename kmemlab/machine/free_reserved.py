@@ -10,6 +10,7 @@ from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import get_pageblock_migratetype
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import KIB, PAGE_SIZE, pfn_down, pfn_up, round_up
 
 
@@ -27,7 +28,12 @@ def free_reserved_area(mm: Mm, start: int, end: int, what: str) -> None:
 def free_reserved_page(mm: Mm, pfn: int) -> None:
     """One page more that the zone manages and that is free."""
     zone = page_zone(mm, pfn)
-    assert zone is not None
+    if zone is None:
+        raise KernelPanic(
+            f"BUG: unable to handle page fault: page frame {pfn:#x} has no struct page",
+            where="free_reserved_page",
+            remedy="place the kernel image and the initrd in memory that the firmware's map has",
+        )
     zone.managed_pages += 1
     mm.totalram_pages += 1
     free_one_page(zone, pfn, 0, get_pageblock_migratetype(mm.page, pfn))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from itertools import islice
 
+from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION
+from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.vmap_area import CALLERS
 from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
 from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
@@ -94,7 +95,8 @@ def pageblocks_by_type(mm: Mm, zone: Zone) -> list[int]:
                 counts[migratetype] += blocks.count(migratetype ^ FLIP)
         elif slot == MIXED:
             for block in range(pfn, border, 1 << PAGEBLOCK_ORDER):
-                if flat or zone_id_of_block(mm, block) == zone.slot:
+                slot = page_zone_id(page, block) if flat else zone_id_of_block(mm, block)
+                if slot == zone.slot:
                     counts[get_pageblock_migratetype(page, block)] += 1
         elif flat:
             counts[MIGRATE_UNMOVABLE] += len(range(pfn, border, 1 << PAGEBLOCK_ORDER))
@@ -104,14 +106,11 @@ def pageblocks_by_type(mm: Mm, zone: Zone) -> list[int]:
 
 @kernel("mm/memory_hotplug.c", "pfn_to_online_page", left_out="persistent memory; the page: it is asked for its zone")
 def zone_id_of_block(mm: Mm, pfn: int) -> int:
-    """1 + the slot of the zone of a pageblock's first page; 0 if no page of the pageblock is memory.
-
-    That first page may be in a hole. C initialised it with the zone of the memory behind the hole.
-    """
+    """1 + the slot of the zone of a pageblock's first page; 0 if no page of the pageblock is memory."""
     start_pfn = pfn >> PAGEBLOCK_ORDER << PAGEBLOCK_ORDER
-    slots = mm.page.page_slot
-    behind, before = slots[pfn : start_pfn + (1 << PAGEBLOCK_ORDER)], slots[start_pfn:pfn]
-    return next((slot for slot in (*behind, *reversed(before)) if slot), 0)
+    end_pfn = start_pfn + (1 << PAGEBLOCK_ORDER)
+    ranges = for_each_mem_pfn_range(mm.boot.memblock)
+    return page_zone_id(mm.page, pfn) if any(start < end_pfn and start_pfn < end for start, end, _ in ranges) else 0
 
 
 # -- slabinfo, vmallocinfo, vmstat -------------------------------------------------------------------------------------

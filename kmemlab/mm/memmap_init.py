@@ -95,12 +95,14 @@ def defer_init(mm: Mm, nid: int, start_pfn: int, end_pfn: int, zone_end: int) ->
 
 @kernel("mm/page_alloc.c", "init_unavailable_range", formerly=("zero_resv_unavail",))
 def init_unavailable_range(mm: Mm, start_pfn: int, end_pfn: int, zone_id: int, nid: int) -> None:
-    """Count the page frames of a hole that have a struct page, and say so: they are reserved for ever."""
-    pgcnt = sum(
-        max(0, min(end_pfn, block + PAGES_PER_SECTION) - max(start_pfn, block))
-        for block in sections_between(start_pfn, end_pfn)
-        if present_section(mm, block)
-    )
+    """Make the page frames of a hole that have a struct page the zone's, and count them: they are reserved for ever."""
+    zone = mm.node_data[nid].node_zones[zone_id]
+    pgcnt = 0
+    for section_pfn in sections_between(start_pfn, end_pfn):
+        first, last = max(start_pfn, section_pfn), min(end_pfn, section_pfn + PAGES_PER_SECTION)
+        if first < last and present_section(mm, section_pfn):
+            set_page_links(mm.page, first, last, zone.slot)
+            pgcnt += last - first
     if pgcnt:
         name = mm.boot.config.zone_names[zone_id]
         mm.boot.printk.info(f"On node {nid}, zone {name}: {pgcnt} pages in unavailable ranges")
