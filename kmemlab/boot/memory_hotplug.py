@@ -14,6 +14,8 @@ MEM_SIZE_FOR_LARGE_BLOCK = 64 * GIB
 @kernel("mm/memory_hotplug.c", "register_memory_resource")
 def register_memory_resource(boot: Boot, start: int, size: int) -> bool:
     """Claim the addresses of plugged-in memory; False if mem= forbids it or somebody else claims them."""
+    if not mhp_range_allowed(boot, start, size):
+        return False
     if boot.max_mem_size and start + size > boot.max_mem_size:
         return False
     new = new_resource(boot.iomem_resource, start, start + size - 1, "System RAM")
@@ -21,6 +23,18 @@ def register_memory_resource(boot: Boot, start: int, size: int) -> bool:
         boot.printk.info(f"Unable to reserve System RAM region: {start:016x}->{start + size:016x}")
         return False
     return True
+
+
+@kernel("mm/memory_hotplug.c", "mhp_range_allowed", left_out="memory that shall not be mapped")
+def mhp_range_allowed(boot: Boot, start: int, size: int) -> bool:
+    """Whether the page tables reach plugged-in memory; if not, say so."""
+    end = start + size - 1
+    highest = (1 << boot.config.max_physmem_bits(boot.page_table_levels)) - 1
+    if start < end <= highest:
+        return True
+    limits = f"[{0:#x}-{highest:#x}]"
+    boot.printk.info(f"Hotplug memory [{start:#x}-{end:#x}] exceeds maximum addressable range {limits}")
+    return False
 
 
 @kernel("arch/x86/mm/init_64.c", "probe_memory_block_size", left_out="a size that the platform sets (UV)")

@@ -30,6 +30,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from kmemlab.hardware.checked_json import Value, parse_json
 from kmemlab.sim.kernel import invented
 from kmemlab.types.e820_type import E820_TYPE_RAM, e820_type_names, e820_type_number
 from kmemlab.types.errors import BadSpec
-from kmemlab.types.units import U64_MAX
+from kmemlab.types.units import MIB, U64_MAX
 
 SMAP = 0x534D4150  # what EAX says after a sound answer to E820h
 Range = tuple[int, int]  # start and inclusive end of a physical range, in bytes
@@ -439,7 +440,14 @@ def image_of(value: Value) -> ImageSpec:
     ):
         given[key] = value.optional(key, Value.number, None)
     given["kib"] = value.optional("kib", image_sizes_of, None)
-    return ImageSpec(**{key: found for key, found in given.items() if found is not None})
+    image = ImageSpec(**{key: found for key, found in given.items() if found is not None})
+    borders = [MIB, *(place for part in (image.code, image.rodata, image.data, image.bss, image.brk) for place in part)]
+    if any(low > high for low, high in pairwise(borders)):
+        value.bad(
+            "the parts of the kernel image overlap, are out of order or lie below 1 MiB",
+            "give code, rodata, data, bss, brk behind one another; leave all of them out for Debian's build",
+        )
+    return image
 
 
 @invented("the JSON form of a machine", traced=False)
