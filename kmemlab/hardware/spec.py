@@ -430,14 +430,7 @@ def image_of(value: Value) -> ImageSpec:
     given: dict[str, Any] = {}
     for key in ("code", "rodata", "data", "bss", "brk"):
         given[key] = value.optional(key, Value.range, None)
-    for key in (
-        "percpu_static",
-        "percpu_reserved",
-        "percpu_dynamic",
-        "real_mode",
-        "smp_locks_kib",
-        "decrypted_kib",
-    ):
+    for key in ("percpu_static", "percpu_reserved", "percpu_dynamic", "real_mode", "smp_locks_kib", "decrypted_kib"):
         given[key] = value.optional(key, Value.number, None)
     given["kib"] = value.optional("kib", image_sizes_of, None)
     image = ImageSpec(**{key: found for key, found in given.items() if found is not None})
