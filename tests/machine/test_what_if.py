@@ -17,28 +17,26 @@ WHAT_IF: dict[str, dict[str, Any]] = json.loads((MACHINES.parent / "what_if.json
 THP = "kernel/mm/transparent_hugepage/enabled"
 
 
-def turn(machine: Machine, boot: dict[str, str], step: str) -> Callable[[], None]:
+def turn(machine: Machine, boot: dict[str, str], step: str) -> Callable[[], object]:
     """Turn one knob; what is returned turns back what the script that did so on the real machines turned back."""
     name, sysctl = step.partition("_")[2], machine.sysctl
     if name == "thp_never":
         machine.sysfs(THP, "never")
-        return lambda: machine.sysfs(THP, boot["thp"]) and None
+        return lambda: machine.sysfs(THP, boot["thp"])
     if name == "thp_always":
         machine.sysfs(THP, "always")
-        return lambda: machine.sysfs(THP, "never") and None
+        return lambda: machine.sysfs(THP, "never")
     if name == "watermark_scale_factor_200":
         sysctl("vm.watermark_scale_factor", 200)
-        return lambda: sysctl("vm.watermark_scale_factor", boot["scale"]) and None
+        return lambda: sysctl("vm.watermark_scale_factor", boot["scale"])
     if name == "min_free_kbytes_8192":
         sysctl("vm.min_free_kbytes", 8192)
     elif name == "lowmem_reserve_ratio_all_64":
         sysctl("vm.lowmem_reserve_ratio", "64 64 64 0 0")
-        return lambda: sysctl("vm.lowmem_reserve_ratio", boot["ratios"]) and None
+        return lambda: sysctl("vm.lowmem_reserve_ratio", boot["ratios"])
     elif name == "percpu_pagelist_high_fraction_16":
         sysctl("vm.percpu_pagelist_high_fraction", 16)
-        return lambda: (
-            (sysctl("vm.percpu_pagelist_high_fraction", 0), sysctl("vm.min_free_kbytes", boot["kib"])) and None
-        )
+        return lambda: (sysctl("vm.percpu_pagelist_high_fraction", 0), sysctl("vm.min_free_kbytes", boot["kib"]))
     elif name == "nr_hugepages_8":
         sysctl("vm.nr_hugepages", 8)
     else:
