@@ -30,15 +30,13 @@ from kmemlab.types.errors import KernelPanic
 from kmemlab.types.pgtable import P4D, PGD, PMD, PTE, PUD
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
-INIT_PGT_BUF_PAGES = 16  # INIT_PGD_PAGE_COUNT 4 × 4, with 5-level tables and KASLR configured
-
 
 @kernel("arch/x86/mm/init.c", "early_alloc_pgt_buf")
 def early_alloc_pgt_buf(boot: Boot) -> None:
     """Keep the last pages of the brk for the first page tables: when they are needed, no other memory is mapped."""
     tables = boot.direct_map
     tables.pgt_buf_top = (boot.spec.image.brk[1] + 1) >> PAGE_SHIFT
-    tables.pgt_buf_start = tables.pgt_buf_end = tables.pgt_buf_top - INIT_PGT_BUF_PAGES
+    tables.pgt_buf_start = tables.pgt_buf_end = tables.pgt_buf_top - boot.config.init_pgt_buf_pages
     tables.can_use_brk_pgt = 1
     place_swapper_pg_dir(boot)
 

@@ -21,7 +21,7 @@ PERCPU_DYNAMIC_EARLY_SIZE = 12 << 10
 PCPU_MIN_UNIT_SIZE = 32 << 10
 PCPU_MIN_ALLOC_SIZE = 4  # one bit of a chunk's maps
 PCPU_SLOT_BASE_SHIFT = 5
-SIZEOF_LIST_HEAD, SIZEOF_BLOCK_MD, SIZEOF_CHUNK = 16, 32, 136
+SIZEOF_BLOCK_MD = 32
 SIZEOF_ALLOC_INFO, SIZEOF_GROUP_INFO, SIZEOF_CPU_NUMBER = 48, 24, 4
 MAX_DMA_ADDRESS = 16 * MIB
 NO_CPU = -1  # C: NR_CPUS in a cpu_map
@@ -131,7 +131,9 @@ def pcpu_embed_first_chunk(boot: Boot, numa: NumaInfo, dyn_size: int, atom_size:
 def pcpu_fc_alloc(boot: Boot, numa: NumaInfo, cpu: int, size: int, align: int) -> int:
     """Take a group's units above 16 MiB, in the node of its first CPU if that is online."""
     nid = numa.cpu_to_node[cpu]
-    if nid == NUMA_NO_NODE or not numa.node_online[nid]:
+    if not boot.config.numa:
+        nid = NUMA_NO_NODE
+    elif nid == NUMA_NO_NODE or not numa.node_online[nid]:
         boot.printk.info(f"cpu {cpu} has no node {nid} or node-local memory")
         nid = NUMA_NO_NODE
     area = memblock_alloc_try_nid(boot.memblock, size, align, MAX_DMA_ADDRESS, 0, nid, "pcpu_fc_alloc")
@@ -158,7 +160,7 @@ def pcpu_setup_first_chunk(boot: Boot, info: PcpuAllocInfo) -> None:
         memblock_alloc_or_panic(boot.memblock, size, 64, "pcpu_setup_first_chunk")
     pcpu_dump_alloc_info(boot, info)
     nr_slots = max(info.unit_size.bit_length() - PCPU_SLOT_BASE_SHIFT + 2, 1) + 4
-    memblock_alloc_or_panic(boot.memblock, nr_slots * SIZEOF_LIST_HEAD, 64, "pcpu_setup_first_chunk")
+    memblock_alloc_or_panic(boot.memblock, nr_slots * 2 * pointer, 64, "pcpu_setup_first_chunk")
     start = info.static_size
     if info.reserved_size:
         pcpu_alloc_first_chunk(boot, start, info.reserved_size)
@@ -171,10 +173,11 @@ def pcpu_alloc_first_chunk(boot: Boot, start: int, map_size: int) -> None:
     """Take the bookkeeping of one region of the units: [start, start + map_size) bytes from a unit's start."""
     region_size = round_up(start % PAGE_SIZE + map_size, PAGE_SIZE)
     pages, bits = region_size >> PAGE_SHIFT, region_size // PCPU_MIN_ALLOC_SIZE
+    bits_per_long = 8 * boot.config.sizeof_pointer
     tables = (
-        SIZEOF_CHUNK + bitmap_bytes(pages),  # struct pcpu_chunk with its map of populated pages
-        bitmap_bytes(bits),  # alloc_map
-        bitmap_bytes(bits + 1),  # bound_map
+        boot.config.sizeof_pcpu_chunk + bitmap_bytes(pages, bits_per_long),  # pcpu_chunk, map of populated pages
+        bitmap_bytes(bits, bits_per_long),  # alloc_map
+        bitmap_bytes(bits + 1, bits_per_long),  # bound_map
         pages * SIZEOF_BLOCK_MD,  # md_blocks
     )
     for size in tables:
@@ -182,9 +185,9 @@ def pcpu_alloc_first_chunk(boot: Boot, start: int, map_size: int) -> None:
 
 
 @invented("BITS_TO_LONGS(bits) * sizeof(long)", traced=False)
-def bitmap_bytes(bits: int) -> int:
-    """The bytes of a bitmap, in whole longs of 64 bits."""
-    return -(-bits // 64) * 8
+def bitmap_bytes(bits: int, bits_per_long: int = 64) -> int:
+    """The bytes of a bitmap, in whole longs."""
+    return -(-bits // bits_per_long) * bits_per_long // 8
 
 
 @kernel("mm/percpu.c", "pcpu_dump_alloc_info")

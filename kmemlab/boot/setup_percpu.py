@@ -7,9 +7,6 @@ from kmemlab.boot.memblock import memblock_alloc_or_panic
 from kmemlab.boot.numa import NumaInfo, nodes_of
 from kmemlab.boot.percpu import bitmap_bytes, pcpu_embed_first_chunk
 from kmemlab.sim.kernel import kernel
-from kmemlab.types.units import MIB
-
-PMD_SIZE = 2 * MIB
 
 
 @kernel("arch/x86/kernel/setup_percpu.c", "setup_per_cpu_areas", left_out="percpu_alloc=page; filling the areas")
@@ -20,9 +17,10 @@ def setup_per_cpu_areas(boot: Boot, numa: NumaInfo) -> None:
         f"setup_percpu: NR_CPUS:{boot.config.nr_cpus} nr_cpumask_bits:{possible} nr_cpu_ids:{possible} "
         f"nr_node_ids:{nr_node_ids(numa)}"
     )
-    pcpu_embed_first_chunk(boot, numa, boot.spec.image.percpu_dynamic, PMD_SIZE)
-    setup_node_to_cpumask_map(boot, numa)
-    setup_cpu_local_masks(boot)
+    pcpu_embed_first_chunk(boot, numa, boot.spec.image.percpu_dynamic, boot.config.percpu_atom_size)
+    if boot.config.cpumask_offstack:
+        setup_node_to_cpumask_map(boot, numa)
+        setup_cpu_local_masks(boot)
 
 
 @kernel("mm/page_alloc.c", "setup_nr_node_ids", traced=False)

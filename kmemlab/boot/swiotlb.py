@@ -15,7 +15,6 @@ from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
 
 IO_TLB_SHIFT, IO_TLB_SEGSIZE = 11, 128
 IO_TLB_DEFAULT_SLABS, IO_TLB_MIN_SLABS = 64 * MIB >> IO_TLB_SHIFT, MIB >> IO_TLB_SHIFT
-SIZEOF_SLOT, SIZEOF_AREA = 24, 16
 ARCH_LOW_ADDRESS_LIMIT = 4 * GIB - 1
 FORCE, NOFORCE = 1, 2
 
@@ -35,6 +34,8 @@ def iommu_setup(boot: Boot, value: str) -> None:
 @kernel("kernel/dma/swiotlb.c", "setup_io_tlb_npages")
 def setup_io_tlb_npages(boot: Boot, value: str) -> None:
     """swiotlb=SLOTS,AREAS,force|noforce: all of them optional."""
+    if not boot.config.swiotlb:
+        return
     found = re.match(r"(\d*),?(\d*),?(.*)", value)
     slots, areas, force = found.groups() if found else ("", "", "")
     if slots:
@@ -66,6 +67,8 @@ def swiotlb_adjust_nareas(boot: Boot, nareas: int) -> None:
 @kernel("arch/x86/kernel/pci-dma.c", "pci_iommu_alloc", left_out="IOMMU hardware; encrypted memory")
 def pci_iommu_alloc(boot: Boot) -> None:
     """With memory above 4 GiB, or where it may come, keep a bounce buffer below."""
+    if not boot.config.swiotlb:
+        return
     if not boot.no_iommu and max(boot.max_possible_pfn, boot.max_pfn) > 4 * GIB >> PAGE_SHIFT:
         boot.x86_swiotlb_enable = 1
     swiotlb_init_remap(boot, bool(boot.x86_swiotlb_enable))
@@ -86,8 +89,9 @@ def swiotlb_init_remap(boot: Boot, addressing_limit: bool) -> None:
     if nslabs != boot.default_nslabs:
         old, boot.default_nslabs = boot.default_nslabs, nslabs
         boot.printk.info(f"software IO TLB: SWIOTLB bounce buffer size adjusted {old} -> {nslabs} slabs")
-    memblock_alloc(boot.memblock, round_up(SIZEOF_SLOT * nslabs, PAGE_SIZE), PAGE_SIZE, "swiotlb_init_remap")
-    memblock_alloc(boot.memblock, SIZEOF_AREA * boot.default_nareas, 64, "swiotlb_init_remap")
+    slots = round_up(boot.config.sizeof_io_tlb_slot * nslabs, PAGE_SIZE)
+    memblock_alloc(boot.memblock, slots, PAGE_SIZE, "swiotlb_init_remap")
+    memblock_alloc(boot.memblock, boot.config.sizeof_io_tlb_area * boot.default_nareas, 64, "swiotlb_init_remap")
 
 
 @kernel("kernel/dma/swiotlb.c", "swiotlb_memblock_alloc")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kmemlab.types.units import PAGE_SHIFT
 from kmemlab.types.zone_type import ZONE_NAMES_AMD64, ZONE_NAMES_I386
@@ -48,11 +48,23 @@ class KernelConfig:
     sizeof_firmware_map_entry: int
     thread_size: int
     cpu_entry_area: int  # for each possible CPU
+    init_pgt_buf_pages: int  # INIT_PGD_PAGE_COUNT: pages of the brk for the first page tables
+    percpu_atom_size: int  # allocations of per-CPU units are multiples of it
+    cpumask_offstack: bool  # masks of CPUs are too large for variables
+    swiotlb: bool
+    sizeof_io_tlb_slot: int
+    sizeof_io_tlb_area: int
+    sizeof_pcpu_chunk: int  # without its bitmap of populated pages
 
     @property
     def max_numnodes(self) -> int:
         """How many nodes node masks have room for; also the nid that means *not set*."""
         return 1 << self.nodes_shift
+
+    @property
+    def zone_normal(self) -> int:
+        """The index of ZONE_NORMAL: the highest zone that the kernel can use for itself."""
+        return self.zone_names.index("Normal")
 
     @property
     def e820_max_entries(self) -> int:
@@ -108,6 +120,13 @@ AMD64 = KernelConfig(
     sizeof_firmware_map_entry=104,
     thread_size=16384,
     cpu_entry_area=241664,
+    init_pgt_buf_pages=16,
+    percpu_atom_size=2 << 20,
+    cpumask_offstack=True,
+    swiotlb=True,
+    sizeof_io_tlb_slot=24,
+    sizeof_io_tlb_area=16,
+    sizeof_pcpu_chunk=136,
 )
 
 I386_PAE = KernelConfig(
@@ -140,38 +159,26 @@ I386_PAE = KernelConfig(
     sizeof_firmware_map_entry=64,
     thread_size=8192,
     cpu_entry_area=176128,
+    init_pgt_buf_pages=6,
+    percpu_atom_size=4096,
+    cpumask_offstack=False,
+    swiotlb=True,
+    sizeof_io_tlb_slot=16,
+    sizeof_io_tlb_area=12,
+    sizeof_pcpu_chunk=92,
 )
 
-I386 = KernelConfig(
+# Without PAE: two levels of page tables, entries and physical addresses of 32 bits, large pages of 4 MiB.
+I386 = replace(
+    I386_PAE,
     key="i386-6.1",
-    arch="i386",
-    zone_names=ZONE_NAMES_I386,
-    numa=False,
-    nodes_shift=0,
-    nr_cpus=32,
-    highmem=True,
     phys_addr_bits=32,
     physmem_bits=((2, 32),),
-    sparsemem=False,
-    section_size_bits=0,
-    deferred_struct_page_init=False,
     pageblock_order=10,
-    physical_align=16 << 20,
-    page_offset=0xC0000000,
-    sizeof_page=40,
-    sizeof_pglist_data=4416,
-    sizeof_zone=768,
-    sizeof_per_cpu_pages=192,
+    swiotlb=False,
     sizeof_resource=32,
     sizeof_memblock_region=12,
-    sizeof_pointer=4,
     sizeof_pte=4,
-    sizeof_mem_section=0,
-    sizeof_mem_section_usage=0,
-    sizeof_nosave_region=16,
-    sizeof_firmware_map_entry=64,
-    thread_size=8192,
-    cpu_entry_area=176128,
 )
 
 CONFIGS = {config.key: config for config in (AMD64, I386_PAE, I386)}
