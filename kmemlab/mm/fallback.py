@@ -9,7 +9,7 @@ RECLAIMABLE            UNMOVABLE      MOVABLE
 from __future__ import annotations
 
 from kmemlab.mm.buddy import rmqueue_smallest
-from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, page_zone_id
+from kmemlab.mm.mem_map import MAX_ORDER, page_zone_id
 from kmemlab.mm.zone import (
     Zone,
     get_pageblock_migratetype,
@@ -30,13 +30,12 @@ FALLBACKS = {
     MIGRATE_MOVABLE: (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE),
     MIGRATE_RECLAIMABLE: (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE),
 }
-PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
 
 
 @kernel("mm/page_alloc.c", "can_steal_fallback")
-def can_steal_fallback(order: int, start_migratetype: int, mobility_disabled: int) -> bool:
+def can_steal_fallback(order: int, start_migratetype: int, mobility_disabled: int, pageblock_order: int) -> bool:
     """Whether a request may take over more than the pages it needs: for large blocks, or for pages that can't move."""
-    if order >= PAGEBLOCK_ORDER // 2:
+    if order >= pageblock_order // 2:
         return True
     return start_migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE) or bool(mobility_disabled)
 
@@ -57,11 +56,11 @@ def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | No
 @kernel("mm/page_alloc.c", "move_freepages_block", left_out="counting the movable pages in use: no LRU lists yet")
 def move_freepages_block(zone: Zone, pfn: int, migratetype: int) -> int:
     """Move every free block of the pageblock that holds `pfn` to another type's lists; returns how many pages moved."""
-    start = pfn & ~(PAGEBLOCK_NR_PAGES - 1)
+    start = pfn & ~(zone.page.pageblock_nr_pages - 1)
     # A pageblock cut by the zone's start is walked from the page at hand; one cut by its end moves nothing.
     if start < zone.zone_start_pfn:
         start = pfn
-    end = (pfn | (PAGEBLOCK_NR_PAGES - 1)) + 1
+    end = (pfn | (zone.page.pageblock_nr_pages - 1)) + 1
     if end > zone_end_pfn(zone):
         return 0
     moved = 0
@@ -80,7 +79,7 @@ def move_freepages_block(zone: Zone, pfn: int, migratetype: int) -> int:
 @kernel("mm/page_alloc.c", "change_pageblock_range")
 def change_pageblock_range(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
     """Give every pageblock of a large block the same type."""
-    for start in range(pfn, pfn + (1 << order), PAGEBLOCK_NR_PAGES):
+    for start in range(pfn, pfn + (1 << order), zone.page.pageblock_nr_pages):
         set_pageblock_migratetype(zone.page, start, migratetype)
 
 
@@ -96,7 +95,7 @@ def steal_suitable_fallback(
     if old_type == MIGRATE_HIGHATOMIC:
         move_to_free_list(zone, pfn, order, start_migratetype)
         return
-    if order >= PAGEBLOCK_ORDER:
+    if order >= zone.page.pageblock_order:
         change_pageblock_range(zone, pfn, order, start_migratetype)
         move_to_free_list(zone, pfn, order, start_migratetype)
         return
@@ -107,8 +106,8 @@ def steal_suitable_fallback(
     # In a movable pageblock the pages that are in use and can't be moved are of the kind that now wants the block.
     alike = 0
     if start_migratetype != MIGRATE_MOVABLE and old_type == MIGRATE_MOVABLE:
-        alike = PAGEBLOCK_NR_PAGES - free_pages
-    if free_pages + alike >= PAGEBLOCK_NR_PAGES // 2 or mobility_disabled:
+        alike = zone.page.pageblock_nr_pages - free_pages
+    if free_pages + alike >= zone.page.pageblock_nr_pages // 2 or mobility_disabled:
         set_pageblock_migratetype(zone.page, pfn, start_migratetype)
 
 
@@ -119,7 +118,7 @@ def rmqueue_fallback(zone: Zone, order: int, start_migratetype: int, mobility_di
         fallback = find_suitable_fallback(zone, current_order, start_migratetype)
         if fallback is None:
             continue
-        can_steal = can_steal_fallback(current_order, start_migratetype, mobility_disabled)
+        can_steal = can_steal_fallback(current_order, start_migratetype, mobility_disabled, zone.page.pageblock_order)
         if not can_steal and start_migratetype == MIGRATE_MOVABLE and current_order > order:
             current_order, fallback = find_smallest(zone, order, start_migratetype)
         pfn = zone.page.lru.next[zone.free_list[current_order][fallback]]

@@ -21,7 +21,10 @@ from kmemlab.types.units import round_down, round_up
 MAX_ORDER = 11  # 6.1 counts exclusively: orders 0..10
 MAX_ORDER_NR_PAGES = 1 << (MAX_ORDER - 1)
 PAGEBLOCK_ORDER = 9
-"""Pages of one mobility type come in blocks of 2**9 (2 MiB), the size of a huge page (686: 2**10)."""
+"""Pages of one mobility type come in blocks of 2**9 (2 MiB), the size of a huge page.
+
+On a 686 a huge page has 2**10; there `MemMap.pageblock_order` says so, and two cells of the column go together.
+"""
 
 MIXED = 0xFFFF
 """What stands for a zone where the pages of a section are not all of one."""
@@ -49,14 +52,16 @@ class MemMap(Struct):
     section_slot: Column
     page_slot: Column
 
-    def __init__(self, max_pfn: int, list_heads: int = 0) -> None:
+    def __init__(self, max_pfn: int, list_heads: int = 0, pageblock_order: int = PAGEBLOCK_ORDER) -> None:
         max_pfn = round_up(max_pfn, PAGES_PER_SECTION)
         self.max_pfn = max_pfn
+        self.pageblock_order = pageblock_order
+        self.pageblock_nr_pages = 1 << pageblock_order
         self.lru = ListHead(max_pfn + list_heads)
         self.buddy = column("B", max_pfn + list_heads)
         self.owned = column("B", max_pfn)
         self.refcount = column("i", max_pfn)
-        # Per pageblock: its mobility type, flipped, so that the movable ones (nearly all) are 0 and cost nothing.
+        # Per 2**9 pages: their mobility type, flipped, so that movable ones (nearly all) are 0 and cost nothing.
         self.pageblock = column("B", max_pfn >> PAGEBLOCK_ORDER)
         # 1 + the slot of the zone, or 0 where there is no memory. C keeps node and zone in each page's flags; here a
         # section of 64 TiB costs as little as one of 1 GiB. A section that is MIXED lets its pages tell.

@@ -172,7 +172,12 @@ def block_around(heads: Column, pfn: int) -> tuple[int, int] | None:
     return None
 
 
-@kernel("mm/page_alloc.c", "get_pfnblock_flags_mask", left_out="the skip bit of compaction", traced=False)
+@kernel(
+    "mm/page_alloc.c",
+    "get_pfnblock_flags_mask",
+    left_out="the skip bit of compaction; with FLATMEM, maps of each zone for a pageblock that two zones share",
+    traced=False,
+)
 def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
     """The mobility type of the pageblock that holds `pfn`."""
     return page.pageblock[pfn >> PAGEBLOCK_ORDER] ^ FLIP
@@ -181,7 +186,9 @@ def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
 @kernel("mm/page_alloc.c", "set_pageblock_migratetype", traced=False)
 def set_pageblock_migratetype(page: MemMap, pfn: int, migratetype: int) -> None:
     """Give the pageblock that holds `pfn` a mobility type."""
-    page.pageblock[pfn >> PAGEBLOCK_ORDER] = migratetype ^ FLIP
+    first = pfn >> page.pageblock_order << page.pageblock_order - PAGEBLOCK_ORDER
+    for cell in range(first, first + (page.pageblock_nr_pages >> PAGEBLOCK_ORDER)):
+        page.pageblock[cell] = migratetype ^ FLIP
 
 
 @invented("set_pageblock_migratetype for many", traced=False)
