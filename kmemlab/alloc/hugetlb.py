@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner, page_zone
 from kmemlab.boot.cmdline import next_arg, parameq
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.memblock import memblock_alloc_try_nid_raw
 from kmemlab.boot.numa import nodes_of
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.hstate import (
     GIGANTIC_PAGE_ORDER,
-    HUGETLB_PAGE_ORDER,
     Hstate,
     Hugetlb,
     hstate_is_gigantic,
@@ -51,7 +51,19 @@ def arch_hugetlb_valid_size(mm: Mm, size: int) -> bool:
     order = get_order(size)
     if size != PAGE_SIZE << order:
         return False
-    return order == HUGETLB_PAGE_ORDER or (order == GIGANTIC_PAGE_ORDER and "pdpe1gb" in mm.boot.spec.cpus.flags)
+    return order == hugetlb_page_order(mm) or (order == GIGANTIC_PAGE_ORDER and has_gigantic_pages(mm))
+
+
+@kernel("arch/x86/include/asm/page_types.h", "HUGETLB_PAGE_ORDER", traced=False)
+def hugetlb_page_order(mm: Mm) -> int:
+    """The order of the ordinary huge pages: those that one entry of a PMD maps."""
+    return mm.boot.direct_map.pmd_shift - PAGE_SHIFT
+
+
+@kernel("arch/x86/mm/hugetlbpage.c", "gigantic_pages_init", traced=False)
+def has_gigantic_pages(mm: Mm) -> bool:
+    """Whether there are pages of 1 GiB: the CPU has them, and page tables have a level for them."""
+    return boot_cpu_has(mm.boot, "pdpe1gb") and mm.boot.page_table_levels >= 4
 
 
 @kernel("mm/hugetlb.c", "size_to_hstate", traced=False)
@@ -286,15 +298,15 @@ def set_max_huge_pages(mm: Mm, which: int, count: int) -> None:
 def hugetlb_init(mm: Mm) -> None:
     """Make the pools whole: sizes that nobody named, pages of 2 MiB, and the gigantic pages that memblock gave."""
     hugetlb = mm.hugetlb
-    if "pse" not in mm.boot.spec.cpus.flags:
+    if not boot_cpu_has(mm.boot, "pse"):
         if hugetlb.hugetlb_max_hstate or hugetlb.default_hstate_max_huge_pages:
             mm.boot.printk.info("HugeTLB: huge pages not supported, ignoring associated command-line parameters")
         return
-    if "pdpe1gb" in mm.boot.spec.cpus.flags:
+    if has_gigantic_pages(mm):
         hugetlb_add_hstate(mm, GIGANTIC_PAGE_ORDER)  # gigantic_pages_init, an arch initcall
-    hugetlb_add_hstate(mm, HUGETLB_PAGE_ORDER)
+    hugetlb_add_hstate(mm, hugetlb_page_order(mm))
     if not hugetlb.parsed_default_hugepagesz:
-        hugetlb.default_hstate_idx = size_to_hstate(hugetlb, PAGE_SIZE << HUGETLB_PAGE_ORDER) or 0
+        hugetlb.default_hstate_idx = size_to_hstate(hugetlb, PAGE_SIZE << hugetlb_page_order(mm)) or 0
         set_default_hugepages(mm)
     for which, h in enumerate(hugetlb.registered()):
         if not hstate_is_gigantic(h):
@@ -339,6 +351,8 @@ def report_hugepages(mm: Mm) -> None:
     """Say which pools there are, and how much of the memory map their pages could do without."""
     for h in mm.hugetlb.registered():
         size = huge_page_size_text(h)
-        spare = (mm.boot.config.sizeof_page << h.order) - RESERVED_VMEMMAP_PAGES * PAGE_SIZE
+        spare = 0
+        if mm.boot.config.sparsemem:  # only what is mapped page by page can be given back
+            spare = (mm.boot.config.sizeof_page << h.order) - RESERVED_VMEMMAP_PAGES * PAGE_SIZE
         mm.boot.printk.info(f"HugeTLB: registered {size} page size, pre-allocated {h.free_huge_pages} pages")
         mm.boot.printk.info(f"HugeTLB: {spare // KIB} KiB vmemmap can be freed for a {size} page")

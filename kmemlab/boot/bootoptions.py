@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.cmdline import next_arg
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.known_parameters import KNOWN_PARAMETERS
+from kmemlab.boot.known_parameters import KNOWN_PARAMETERS, KNOWN_PARAMETERS_I386
 from kmemlab.boot.memblock import memblock_alloc_or_panic, memblock_phys_free
 from kmemlab.sim.kernel import kernel
 
@@ -20,16 +20,21 @@ def setup_command_line(boot: Boot) -> None:
 
 
 @kernel("init/main.c", "unknown_bootoption", left_out="names that only a built-in function refuses", traced=False)
-def unknown_bootoption(name: str) -> bool:
+def unknown_bootoption(name: str, arch: str = "x86_64") -> bool:
     """Whether a parameter is none of the kernel's. With a dot it is a module's, which may come later.
 
     >>> [unknown_bootoption(name) for name in ("nokaslr", "mem", "page_alloc.shuffle", "slub-debug")]
     [True, False, False, False]
+    >>> unknown_bootoption("highmem"), unknown_bootoption("highmem", "i386")
+    (True, False)
     """
-    return "." not in name and name.replace("-", "_") not in KNOWN_UNDERSCORED
+    return "." not in name and name.replace("-", "_") not in KNOWN_UNDERSCORED[arch]
 
 
-KNOWN_UNDERSCORED = frozenset(name.replace("-", "_") for name in KNOWN_PARAMETERS)
+KNOWN_UNDERSCORED = {
+    arch: frozenset(name.replace("-", "_") for name in names)
+    for arch, names in (("x86_64", KNOWN_PARAMETERS), ("i386", KNOWN_PARAMETERS_I386))
+}
 
 
 @kernel("init/main.c", "print_unknown_bootoptions", left_out="more than 32 of them")
@@ -40,7 +45,7 @@ def print_unknown_bootoptions(boot: Boot) -> None:
     for name, value in next_arg(boot.spec.cmdline):
         if name == "--":
             break
-        if not unknown_bootoption(name):
+        if not unknown_bootoption(name, boot.config.arch):
             continue
         if value is None:
             arguments.append(name)

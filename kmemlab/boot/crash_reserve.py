@@ -14,6 +14,7 @@ from kmemlab.types.units import GIB, MIB, TIB, memparse
 CRASH_ALIGN = 16 * MIB
 CRASH_ADDR_LOW_MAX = 4 * GIB
 CRASH_ADDR_HIGH_MAX = 64 * TIB
+CRASH_ADDR_MAX_32 = 512 * MIB  # i386: both limits
 
 
 @kernel("arch/x86/kernel/setup.c", "reserve_crashkernel")
@@ -48,11 +49,19 @@ def reserve_crashkernel(boot: Boot) -> None:
 def find_crash_base(boot: Boot, size: int, high: bool) -> int:
     """A place for the second kernel: below 4 GiB unless `high`, else as high as there is memory; 0 if there is none."""
     base = 0
-    for limit in (CRASH_ADDR_HIGH_MAX,) if high else (CRASH_ADDR_LOW_MAX, CRASH_ADDR_HIGH_MAX):
+    for limit in crash_limits(boot, high):
         base = base or memblock_phys_alloc_range(
             boot.memblock, size, CRASH_ALIGN, CRASH_ALIGN, limit, caller="reserve_crashkernel"
         )
     return base
+
+
+@invented("C's CRASH_ADDR_LOW_MAX and CRASH_ADDR_HIGH_MAX, macros", traced=False)
+def crash_limits(boot: Boot, high: bool) -> tuple[int, ...]:
+    """Below which addresses a place is looked for, one limit after the other."""
+    if boot.config.highmem:
+        return (CRASH_ADDR_MAX_32,)
+    return (CRASH_ADDR_HIGH_MAX,) if high else (CRASH_ADDR_LOW_MAX, CRASH_ADDR_HIGH_MAX)
 
 
 @kernel("arch/x86/kernel/setup.c", "reserve_crashkernel_low")

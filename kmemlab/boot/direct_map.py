@@ -11,9 +11,14 @@ from __future__ import annotations
 from itertools import takewhile
 
 from kmemlab.boot.cmdline import cmdline_find_option, early_param
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.early_memtest import early_memtest
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import alloc_low_page, kernel_physical_mapping_init
+from kmemlab.boot.kernel_physical_mapping_32 import (
+    early_ioremap_page_table_range_init,
+    kernel_physical_mapping_init_32,
+)
 from kmemlab.boot.memblock import (
     for_each_mem_pfn_range,
     memblock_is_region_memory,
@@ -27,7 +32,6 @@ from kmemlab.boot.page_tables import (
     PG_LEVEL_2M,
     PGDIR_SHIFT_L5,
     PMD_SHIFT,
-    PMD_SIZE,
     PUD_SHIFT,
     PUD_SIZE,
     add_pfn_range_mapped,
@@ -40,6 +44,9 @@ from kmemlab.types.units import GIB, PAGE_SHIFT, round_down, round_up
 ISA_END_ADDRESS = 0x100000
 BIT_2M, BIT_1G = 1 << PG_LEVEL_2M, 1 << PG_LEVEL_1G
 
+# The linker takes one of the two.
+KERNEL_PHYSICAL_MAPPING_INIT = {"x86_64": kernel_physical_mapping_init, "i386": kernel_physical_mapping_init_32}
+
 MapRange = tuple[int, int, int]
 """A range [start, end) of bytes and the mask of page sizes that it may be mapped with."""
 
@@ -48,25 +55,33 @@ MapRange = tuple[int, int, int]
 def init_mem_mapping(boot: Boot) -> None:
     """Let the direct map reach all of RAM, so that memblock may give out all of it."""
     probe_page_size_mask(boot)
-    end = boot.max_pfn << PAGE_SHIFT
+    end = end_of_direct_map(boot)
     init_memory_mapping(boot, 0, ISA_END_ADDRESS)  # whole: the kernel looks for BIOS tables there
     init_trampoline(boot)
     memory_map_top_down(boot, ISA_END_ADDRESS, end)
-    boot.max_low_pfn = max(boot.max_low_pfn, boot.max_pfn)
+    if boot.config.highmem:
+        early_ioremap_page_table_range_init(boot)
+    else:
+        boot.max_low_pfn = max(boot.max_low_pfn, boot.max_pfn)
     boot.mmu.switch_on(*control_registers(boot))
     load_cr3(boot.mmu, boot.swapper_pg_dir)
     flush_tlb_all(boot.mmu)
     early_memtest(boot, 0, boot.max_pfn_mapped << PAGE_SHIFT)
 
 
+@invented("a choice at the head of init_mem_mapping", traced=False)
+def end_of_direct_map(boot: Boot) -> int:
+    """The first byte that has no place in the direct map: on i386 where HighMem begins."""
+    return (boot.max_low_pfn if boot.config.highmem else boot.max_pfn) << PAGE_SHIFT
+
+
 @kernel("arch/x86/mm/init.c", "probe_page_size_mask", left_out="debug_pagealloc; global pages, PCID")
 def probe_page_size_mask(boot: Boot) -> None:
     """Find out which page sizes the CPU has: the larger the pages, the fewer entries of the TLB all of RAM takes."""
-    flags = boot.spec.cpus.flags
-    large = "pse" in flags
+    large = boot_cpu_has(boot, "pse")
     mask = BIT_2M if large else 0
-    wanted = not boot.nogbpages
-    boot.direct_map.direct_gbpages = int(large and wanted and "pdpe1gb" in flags)
+    wanted = not boot.nogbpages and boot.page_table_levels >= 4
+    boot.direct_map.direct_gbpages = int(large and wanted and boot_cpu_has(boot, "pdpe1gb"))
     if boot.direct_map.direct_gbpages:
         boot.printk.info("Using GB pages for direct mapping")
         mask |= BIT_1G
@@ -78,7 +93,8 @@ def control_registers(boot: Boot) -> tuple[int, int]:
     """CR4 and EFER with what this CPU has for its MMU."""
     flags = boot.spec.cpus.flags
     features = {"pse": CR4_PSE, "pge": CR4_PGE, "smep": CR4_SMEP, "smap": CR4_SMAP}
-    return sum(bit for name, bit in features.items() if name in flags), EFER_NX if "nx" in flags else 0
+    can_nx = "nx" in flags and boot.swapper_pg_dir.layout.entry_size == 8
+    return sum(bit for name, bit in features.items() if boot_cpu_has(boot, name)), EFER_NX if can_nx else 0
 
 
 @early_param("nogbpages")
@@ -114,7 +130,7 @@ def memory_map_top_down(boot: Boot, map_start: int, map_end: int) -> None:
     """Map RAM of [map_start, map_end) window by window, downwards; windows grow as memory for tables does."""
     tables = boot.direct_map
     real_end = find_real_end(boot, map_start, map_end)
-    step_size, mapped_ram_size = PMD_SIZE, 0
+    step_size, mapped_ram_size = tables.pmd_size, 0
     boot.max_pfn_mapped = 0
     tables.min_pfn_mapped = real_end >> PAGE_SHIFT
     last_start = real_end
@@ -124,7 +140,7 @@ def memory_map_top_down(boot: Boot, map_start: int, map_end: int) -> None:
         last_start = start
         tables.min_pfn_mapped = last_start >> PAGE_SHIFT
         if mapped_ram_size >= step_size:
-            step_size <<= PMD_SHIFT - PAGE_SHIFT - 1  # get_new_step_size: one table page maps 512 times as much
+            step_size <<= tables.pmd_shift - PAGE_SHIFT - 1  # get_new_step_size: tables take so much less than they map
     if real_end < map_end:
         init_range_memory_mapping(boot, real_end, map_end)
 
@@ -132,13 +148,13 @@ def memory_map_top_down(boot: Boot, map_start: int, map_end: int) -> None:
 @invented("the first part of memory_map_top_down")
 def find_real_end(boot: Boot, map_start: int, map_end: int) -> int:
     """Where to begin: the end of the highest 2 MiB that are free for sure. They are taken and given back at once."""
-    memblock = boot.memblock
-    start = memblock_phys_alloc_range(memblock, PMD_SIZE, PMD_SIZE, map_start, map_end, caller="init_mem_mapping")
+    memblock, pmd_size = boot.memblock, boot.direct_map.pmd_size
+    start = memblock_phys_alloc_range(memblock, pmd_size, pmd_size, map_start, map_end, caller="init_mem_mapping")
     if not start:
         boot.printk.info("Failed to release memory for alloc_low_pages()")
-        return max(map_start, round_down(map_end, PMD_SIZE))
-    memblock_phys_free(memblock, start, PMD_SIZE, caller="init_mem_mapping")
-    return start + PMD_SIZE
+        return max(map_start, round_down(map_end, pmd_size))
+    memblock_phys_free(memblock, start, pmd_size, caller="init_mem_mapping")
+    return start + pmd_size
 
 
 @kernel("arch/x86/mm/init.c", "init_range_memory_mapping")
@@ -164,7 +180,7 @@ def init_range_memory_mapping(boot: Boot, r_start: int, r_end: int) -> int:
 def init_memory_mapping(boot: Boot, start: int, end: int) -> None:
     """Map [start, end), and remember that it is mapped."""
     for piece, piece_end, mask in split_mem_range(boot, start, end):
-        kernel_physical_mapping_init(boot, piece, piece_end, mask)
+        KERNEL_PHYSICAL_MAPPING_INIT[boot.config.arch](boot, piece, piece_end, mask)
     add_pfn_range_mapped(boot.direct_map, start >> PAGE_SHIFT, end >> PAGE_SHIFT)
     boot.max_pfn_mapped = max(boot.max_pfn_mapped, end >> PAGE_SHIFT)
     low_end = min(end, 4 * GIB)
@@ -178,19 +194,19 @@ def split_mem_range(boot: Boot, start: int, end: int) -> list[MapRange]:
 
     4k 2M  2M │    1G    │    1G    │ 2M  2M 4k
     """
-    mask = boot.direct_map.page_size_mask
-    limit_2m, limit_1g = round_down(end, PMD_SIZE), round_down(end, PUD_SIZE)
+    mask, pmd_size = boot.direct_map.page_size_mask, boot.direct_map.pmd_size
+    limit_2m, limit_1g = round_down(end, pmd_size), round_down(end, PUD_SIZE)
     pieces: list[MapRange] = []
     pos = round_down(start, 1 << PAGE_SHIFT)
     for piece_start, piece_end, piece_mask in (
-        (pos, min(round_up(pos, PMD_SIZE), end), 0),
-        (round_up(pos, PMD_SIZE), min(round_up(round_up(pos, PMD_SIZE), PUD_SIZE), limit_2m), mask & BIT_2M),
+        (pos, min(round_up(pos, pmd_size), end), 0),
+        (round_up(pos, pmd_size), min(round_up(round_up(pos, pmd_size), PUD_SIZE), limit_2m), mask & BIT_2M),
         (round_up(pos, PUD_SIZE), limit_1g, mask),
     ):
         if piece_start < piece_end:
             pieces.append((piece_start, piece_end, piece_mask))
             pos = piece_end
-    if (tail := round_up(pos, PMD_SIZE)) < limit_2m:
+    if (tail := round_up(pos, pmd_size)) < limit_2m:
         pieces.append((tail, limit_2m, mask & BIT_2M))
         pos = limit_2m
     if pos < end:
@@ -203,11 +219,11 @@ def adjust_range_page_size_mask(boot: Boot, pieces: list[MapRange]) -> list[MapR
     """Let a ragged piece have large pages after all if the whole of them is RAM, mapped in this window or not."""
     adjusted = []
     for start, end, mask in pieces:
-        for bit, size in ((BIT_2M, PMD_SIZE), (BIT_1G, PUD_SIZE)):
+        for bit, size in ((BIT_2M, boot.direct_map.pmd_size), (BIT_1G, PUD_SIZE)):
             whole, whole_end = round_down(start, size), round_up(end, size)
-            if boot.direct_map.page_size_mask & bit and memblock_is_region_memory(
-                boot.memblock, whole, whole_end - whole
-            ):
+            if not boot.direct_map.page_size_mask & bit or whole_end > end_of_direct_map(boot):
+                continue
+            if memblock_is_region_memory(boot.memblock, whole, whole_end - whole):
                 mask |= bit
         adjusted.append((start, end, mask))
     return adjusted

@@ -19,6 +19,9 @@ def parse_memopt(boot: Boot, value: str) -> None:
     """mem=SIZE: use no memory above SIZE. Raises `BadParameter` for no size, or none at all."""
     if not value:
         malformed("mem", value)
+    if value == "nopentium" and boot.config.highmem:
+        boot.nopentium = 1
+        return
     if value == "nopentium":
         boot.printk.info("mem=nopentium ignored! (only supported on x86_32)")
         malformed("mem", value)

@@ -133,7 +133,9 @@ def register_nosave_region(boot: Boot, start_pfn: int, end_pfn: int) -> None:
 def e820__setup_pci_gap(boot: Boot) -> None:
     """Find the largest gap below 4 GiB: PCI devices without an address get one there."""
     start, size = e820_search_gap(boot)
-    if not size:
+    if not size and boot.config.highmem:
+        start, size = 256 * MIB, MIN_GAP
+    elif not size:
         boot.printk.info("Cannot find an available gap in the 32-bit address range")
         boot.printk.info("PCI devices with unassigned 32-bit BARs may not work!")
         start, size = (boot.max_pfn << PAGE_SHIFT) + MIB, MIN_GAP

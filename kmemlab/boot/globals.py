@@ -20,6 +20,7 @@ from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct, U64Cell
 from kmemlab.types.config import CONFIGS, KernelConfig
 from kmemlab.types.errors import BadSpec
+from kmemlab.types.pgtable import LAYOUTS, PMD
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -53,6 +54,10 @@ class Boot(Struct):
     default_nslabs = Cell()
     default_nareas = Cell()
     memory_block_size = Cell()  # bytes that go on and off line together
+    highmem_given = Cell()  # i386: highmem= says how many pages are to be high
+    highmem_pages = Cell()
+    vmalloc_reserve = U64Cell()  # i386: bytes of addresses that vmalloc= keeps from the direct map; 0: the usual
+    nopentium = Cell()  # i386: the command line wants no large pages (mem=nopentium)
     memtest_pattern = Cell()  # with how many patterns free memory is tested; 0: not at all
 
     efi_boot_services: Column
@@ -72,7 +77,7 @@ class Boot(Struct):
         self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
         self.memblock = Memblock(self.printk, self.config)
-        self.direct_map = DirectMap(max_pfn)
+        self.direct_map = DirectMap(max_pfn, LAYOUTS[self.page_table_levels].levels[PMD].shift)
         self.ram = Ram(max_pfn)
         self.swapper_pg_dir = PageTables(self.ram, self.page_table_levels)
         self.mmu = Mmu(self.ram, self.page_table_levels, spec.cpus.phys_bits, "pdpe1gb" in spec.cpus.flags, on=False)
@@ -92,14 +97,14 @@ class Boot(Struct):
 def bootable_config(spec: MachineSpec) -> KernelConfig:
     """The configuration of the spec's kernel; raises `BadSpec` if machines like this can't be booted yet."""
     config = CONFIGS.get(spec.kernel)
-    remedy = 'use an x86_64 machine with "kernel": "amd64-6.1"'
     if config is None:
         refusal = f"kernel {spec.kernel!r} is not modelled: this is a model of Linux 6.1"
-    elif spec.arch != "x86_64" or config.arch != "x86_64":
+    elif spec.arch != config.arch:
         refusal = f"booting kernel {spec.kernel!r} on an {spec.arch} machine is not modelled"
     else:
         return config
-    raise BadSpec(refusal, where=f"machine {spec.name!r}", remedy=remedy)
+    suited = " or ".join(f'"{key}"' for key, known in CONFIGS.items() if known.arch == spec.arch)
+    raise BadSpec(refusal, where=f"machine {spec.name!r}", remedy=f'use "kernel": {suited}')
 
 
 @invented("C asks CPUID and the command line while it still decompresses itself")

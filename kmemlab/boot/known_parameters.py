@@ -52,3 +52,12 @@ update_mptable usb-handoff uv_memblksize vdso vdso32 video vmscape vsyscall vt w
 xen_512gb_limit xen_emul_unplug xen_nopv xen_timer_slop
 """
 KNOWN_PARAMETERS = frozenset(NAMES.split())
+
+# What i386 does not have of them (NUMA, memory hotplug, vmemmap, vsyscalls), and what only i386 has.
+NOT_I386 = """
+amd_iommu amd_iommu_dump amd_iommu_intr gart_fix_e820 gbpages hashdist hugetlb_free_vmemmap memhp_default_state
+movable_node nofsgsbase nogbpages nosgx numa numa_balancing numa_zonelist_order sev uv_memblksize vsyscall
+xen_512gb_limit
+"""
+ONLY_I386 = "forcepae highmem no387 nofxsr vmalloc"
+KNOWN_PARAMETERS_I386 = KNOWN_PARAMETERS - frozenset(NOT_I386.split()) | frozenset(ONLY_I386.split())

@@ -30,7 +30,7 @@ from kmemlab.boot.numa_cleanup import numa_cleanup_meminfo
 from kmemlab.boot.numa_distance import numa_reset_distance, numa_set_distance
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.config import CONFIGS, NUMA_NO_NODE
 from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, memparse, pfn_up, round_down, round_up, simple_strtoull
 
 FAKE_NODE_MIN_SIZE = 32 * MIB
@@ -275,6 +275,9 @@ def count_possible_nodes(spec: MachineSpec, max_pfn: int, fake: str) -> int:
     `max_pfn` is the end of its memory.
     """
     physical = 1
+    config = CONFIGS.get(spec.kernel)
+    if config is not None and not config.numa:
+        return physical
     if spec.numa.nodes:
         physical = 1 + max([block.node for block in spec.numa.nodes] + list(spec.cpus.node_of))
     physical = min(physical, MAX_NUMNODES)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.pgtable import PageTables, pgd_offset, populate, table_offset
+from kmemlab.boot.pgtable import PageTables, pgd_offset, populate, set_entry, table_offset
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import P4D, PAGE_GLOBAL, PAGE_KERNEL, PAGE_NX, PAGE_PSE, PTE
 from kmemlab.types.units import PAGE_MASK
@@ -46,7 +46,7 @@ def page_kernel(boot: Boot) -> int:
     """PAGE_KERNEL, without the bits that this CPU does not have or that nobody wants."""
     flags = boot.spec.cpus.flags
     prot = PAGE_KERNEL
-    if "nx" not in flags:
+    if "nx" not in flags or boot.swapper_pg_dir.layout.entry_size == 4:
         prot &= ~PAGE_NX
     # Where user space must not see the kernel's tables (page-table isolation), they must not stay in the TLB either.
     if "pge" not in flags or "pti" in flags:
@@ -65,5 +65,10 @@ def enter_pages(boot: Boot, level: int, first: int, last: int) -> None:
     """Fill the entries for pages number `first` … `last` - 1, counted in pages of this level; all in one table."""
     tables, size = boot.swapper_pg_dir, boot.swapper_pg_dir.layout.levels[level].size
     prot = page_kernel(boot) | (PAGE_PSE if level != PTE else 0)
-    entries = array("Q", range(first * size + prot, last * size + prot, size))
-    boot.ram.fill(entry_of(tables, level, va(boot, first * size)), entries)
+    entryp = entry_of(tables, level, va(boot, first * size))
+    values = range(first * size + prot, last * size + prot, size)
+    if tables.layout.entry_size == 8:
+        boot.ram.fill(entryp, array("Q", values))
+        return
+    for nth, value in enumerate(values):
+        set_entry(tables, entryp + 4 * nth, value)

@@ -81,12 +81,17 @@ def free_initrd_mem(mm: Mm) -> None:
         free_reserved_area(mm, mm.boot.initrd_start, mm.boot.initrd_end, "initrd")
 
 
-@kernel("arch/x86/mm/init.c", "free_initmem")
-def free_initmem(mm: Mm) -> None:
-    """Code and data that only boot needed are free, and so is the part of .bss kept for unencrypted data."""
+@kernel("arch/x86/mm/mem_encrypt_amd.c", "mem_encrypt_free_decrypted_mem", left_out="CPUs that encrypt memory")
+def mem_encrypt_free_decrypted_mem(mm: Mm) -> None:
+    """The part of .bss that was kept for data that must not be encrypted is free."""
     image = mm.boot.spec.image
     bss_end = image.bss[1] + 1
     free_reserved_area(mm, bss_end - image.decrypted_kib * KIB, bss_end, "unused decrypted")
+
+
+@kernel("arch/x86/mm/init.c", "free_initmem")
+def free_initmem(mm: Mm) -> None:
+    """Code and data that only boot needed are free."""
     start, end, _ = init_area(mm.boot)
     free_reserved_area(mm, start, end, "unused kernel image (initmem)")
 

@@ -67,9 +67,18 @@ def memblock_free_all(mm: Mm) -> None:
 
     Pages whose struct page is deferred are counted, too; they follow in `page_alloc_init_late`.
     """
+    reset_all_zones_managed_pages(mm)
+    mm.totalram_pages += free_low_memory_core_early(mm)
+
+
+@kernel("mm/memblock.c", "reset_all_zones_managed_pages")
+def reset_all_zones_managed_pages(mm: Mm) -> None:
+    """Forget the guess of free_area_init, once: what is freed from now on counts."""
+    if mm.reset_managed_pages_done:
+        return
     for zone in mm.zones():
         zone.managed_pages = 0
-    mm.totalram_pages += free_low_memory_core_early(mm)
+    mm.reset_managed_pages_done = 1
 
 
 @kernel("mm/memblock.c", "free_low_memory_core_early", left_out="PG_reserved of reserved pages: they stay all zero")
@@ -121,7 +130,8 @@ def mem_init_print_info(mm: Mm) -> None:
     present = sum(zone.present_pages for zone in mm.zones())
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
     reserved = present - mm.totalram_pages
+    highmem = f", {mm.totalhigh_pages * 4}K highmem" if mm.boot.config.highmem else ""
     mm.boot.printk.info(
         f"Memory: {free * 4}K/{present * 4}K available ({kib.code}K kernel code, {kib.rwdata}K rwdata, "
-        f"{kib.rodata}K rodata, {kib.init}K init, {kib.bss}K bss, {reserved * 4}K reserved, 0K cma-reserved)"
+        f"{kib.rodata}K rodata, {kib.init}K init, {kib.bss}K bss, {reserved * 4}K reserved, 0K cma-reserved{highmem})"
     )

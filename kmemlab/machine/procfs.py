@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.layout_32 import vmalloc_end, vmalloc_start
 from kmemlab.boot.mtrr import mtrr_lines
 from kmemlab.boot.numa import nodes_of
-from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PMD_SIZE, PUD_SIZE
+from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PUD_SIZE
 from kmemlab.boot.resource import iomem_lines
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import VMALLOC_AREA
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.pgtable import PMD, page_size_text
 from kmemlab.types.units import KIB, PAGE_SIZE
 
 
@@ -68,7 +72,8 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
     lines = [f"Node {pgdat.node_id}, zone {zone.name:>8}"]
     if with_node:
         lines.append("  per-node stats")
-        lines += [f"      {name:<12} {pgdat.vm_stat[at]}" for at, name in enumerate(NODE_STAT_NAMES)]
+        names = node_stat_names(kernel.boot.config)
+        lines += [f"      {name:<12} {pgdat.vm_stat[at]}" for at, name in enumerate(names)]
     lines.append(f"  pages free     {zone.vm_stat[NR_FREE_PAGES]}")
     boost = zone.watermark_boost
     fields = (
@@ -82,7 +87,8 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
         ("cma", 0),
     )
     lines += [f"        {name:<8} {value}" for name, value in fields]
-    lines.append(f"        protection: ({', '.join(str(pages) for pages in zone.lowmem_reserve)})")
+    protection = zone.lowmem_reserve[: len(pgdat.node_zones)]
+    lines.append(f"        protection: ({', '.join(str(pages) for pages in protection)})")
     if zone.present_pages:
         lines += [f"      {name:<12} {zone.vm_stat[at]}" for at, name in enumerate(ZONE_STAT_NAMES)]
         lines += pageset_lines(kernel, zone)
@@ -110,15 +116,39 @@ def meminfo(kernel: Kernel) -> str:
     """The fields that the model holds; the others belong to subsystems that it does not have yet."""
     mm = kernel.mm
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
-    _, vmalloc_size, _ = VMALLOC_AREA[kernel.boot.page_table_levels]
     sizes = {
         "MemTotal": mm.totalram_pages * PAGE_SIZE,
         "MemFree": free * PAGE_SIZE,
         "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
-        "VmallocTotal": vmalloc_size - 1,  # VMALLOC_END is its last byte
+        **highmem_sizes(mm),
+        "VmallocTotal": vmalloc_total(kernel.boot),
     }
     lines = [size_line(name, size) for name, size in sizes.items()]
     return "".join(lines + hugetlb_report_meminfo(mm) + arch_report_meminfo(kernel.boot))
+
+
+@invented("the HIGHMEM part of meminfo_proc_show")
+def highmem_sizes(mm: Mm) -> dict[str, int]:
+    """How much of the memory, and of what is free of it, is high and low; nothing where all is low."""
+    if not mm.boot.config.highmem:
+        return {}
+    free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
+    free_high = sum(zone.vm_stat[NR_FREE_PAGES] for zone in highmem_zones(mm))
+    return {
+        "HighTotal": mm.totalhigh_pages * PAGE_SIZE,
+        "HighFree": free_high * PAGE_SIZE,
+        "LowTotal": (mm.totalram_pages - mm.totalhigh_pages) * PAGE_SIZE,
+        "LowFree": (free - free_high) * PAGE_SIZE,
+    }
+
+
+@kernel("include/linux/vmalloc.h", "VMALLOC_TOTAL", traced=False)
+def vmalloc_total(boot: Boot) -> int:
+    """The bytes of addresses that vmalloc has."""
+    if boot.config.highmem:
+        return vmalloc_end(boot) - vmalloc_start(boot)
+    _, size, _ = VMALLOC_AREA[boot.page_table_levels]
+    return size - 1  # VMALLOC_END is its last byte
 
 
 @invented("show_val_kb", traced=False)
@@ -131,7 +161,7 @@ def size_line(name: str, size: int) -> str:
 def hugetlb_report_meminfo(mm: Mm) -> list[str]:
     """The pool of the default size, and the memory of all pools; nothing where the CPU has no large pages."""
     pools = mm.hugetlb.registered()
-    if "pse" not in mm.boot.spec.cpus.flags or not pools:
+    if not boot_cpu_has(mm.boot, "pse") or not pools:
         return []
     default = pools[mm.hugetlb.default_hstate_idx]
     counts = {"Total": default.nr_huge_pages, "Free": default.free_huge_pages, "Rsvd": 0, "Surp": 0}
@@ -144,7 +174,8 @@ def hugetlb_report_meminfo(mm: Mm) -> list[str]:
 def arch_report_meminfo(boot: Boot) -> list[str]:
     """How much of the direct map is mapped by pages of which size."""
     tables = boot.direct_map
-    sizes = [("DirectMap4k", PG_LEVEL_4K, PAGE_SIZE), ("DirectMap2M", PG_LEVEL_2M, PMD_SIZE)]
+    large = page_size_text(PMD, boot.swapper_pg_dir.layout)
+    sizes = [("DirectMap4k", PG_LEVEL_4K, PAGE_SIZE), (f"DirectMap{large}", PG_LEVEL_2M, tables.pmd_size)]
     if tables.direct_gbpages:
         sizes.append(("DirectMap1G", PG_LEVEL_1G, PUD_SIZE))
     return [size_line(name, tables.direct_pages_count[level] * size) for name, level, size in sizes]
@@ -164,11 +195,14 @@ def sys_vm(kernel: Kernel) -> str:
     values: dict[str, object] = {
         "lowmem_reserve_ratio": "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio),
         "min_free_kbytes": mm.min_free_kbytes,
-        "min_slab_ratio": mm.sysctl_min_slab_ratio,
-        "min_unmapped_ratio": mm.sysctl_min_unmapped_ratio,
-        "numa_zonelist_order": "Node",
         "percpu_pagelist_high_fraction": mm.percpu_pagelist_high_fraction,
         "watermark_boost_factor": mm.watermark_boost_factor,
         "watermark_scale_factor": mm.watermark_scale_factor,
     }
-    return "".join(f"{name}: {value}\n" for name, value in values.items())
+    if mm.boot.config.numa:
+        values |= {
+            "min_slab_ratio": mm.sysctl_min_slab_ratio,
+            "min_unmapped_ratio": mm.sysctl_min_unmapped_ratio,
+            "numa_zonelist_order": "Node",
+        }
+    return "".join(f"{name}: {value}\n" for name, value in sorted(values.items()))

@@ -12,7 +12,7 @@ from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.vmap_area import CALLERS
-from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_TYPES, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES
@@ -50,7 +50,7 @@ def pagetypeinfo(kernel: Kernel) -> str:
         zones = [zone for zone in pgdat.node_zones if zone.present_pages]
         if not zones:
             continue
-        text += f"Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {1 << PAGEBLOCK_ORDER}\n\n"
+        text += f"Page block order: {mm.page.pageblock_order}\nPages per block:  {mm.page.pageblock_nr_pages}\n\n"
         text += f"{'Free pages count per migrate type at order':<43} {orders}\n"
         text += "".join(pagetypeinfo_showfree(zone) for zone in zones)
         text += f"\n{'Number of blocks type':<23}{types}\n"
@@ -81,7 +81,7 @@ def pagetypeinfo_showblockcount(mm: Mm, zone: Zone) -> str:
 @invented("pagetypeinfo_showblockcount_print looks at every pageblock; whole sections are counted at once here")
 def pageblocks_by_type(mm: Mm, zone: Zone) -> list[int]:
     """How many pageblocks of each type the zone has, reserved ones too."""
-    counts, page = [0] * MIGRATE_TYPES, zone.page
+    counts, page, step = [0] * MIGRATE_TYPES, zone.page, zone.page.pageblock_nr_pages
     pfn, end = zone.zone_start_pfn, zone_end_pfn(zone)
     flat = not mm.boot.config.sparsemem  # then holes have struct pages as well
     while pfn < end:
@@ -90,17 +90,18 @@ def pageblocks_by_type(mm: Mm, zone: Zone) -> list[int]:
         slot = page.section_slot[section]
         if slot == zone.slot:
             # From where the zone starts, a step is a pageblock, whether that was a whole one or not.
-            blocks = bytes(page.pageblock[pfn >> PAGEBLOCK_ORDER : (border - 1 >> PAGEBLOCK_ORDER) + 1])
+            cells = bytes(page.pageblock[pfn >> PAGEBLOCK_ORDER : (border - 1 >> PAGEBLOCK_ORDER) + 1])
+            blocks = cells[:: step >> PAGEBLOCK_ORDER]
             for migratetype in range(MIGRATE_TYPES):
                 counts[migratetype] += blocks.count(migratetype ^ FLIP)
         elif slot == MIXED:
-            for block in range(pfn, border, 1 << PAGEBLOCK_ORDER):
+            for block in range(pfn, border, step):
                 slot = page_zone_id(page, block) if flat else zone_id_of_block(mm, block)
                 if slot == zone.slot:
                     counts[get_pageblock_migratetype(page, block)] += 1
         elif flat:
-            counts[MIGRATE_UNMOVABLE] += len(range(pfn, border, 1 << PAGEBLOCK_ORDER))
-        pfn = border
+            counts[MIGRATE_UNMOVABLE] += len(range(pfn, border, step))
+        pfn += len(range(pfn, border, step)) * step
     return counts
 
 
@@ -155,7 +156,7 @@ def vmstat(kernel: Kernel) -> str:
     for at, name in enumerate(ZONE_STAT_NAMES):
         if name not in NOT_COUNTED:
             text += f"{name} {sum(zone.vm_stat[at] for zone in mm.zones())}\n"
-    for at, name in enumerate(NODE_STAT_NAMES):
+    for at, name in enumerate(node_stat_names(mm.boot.config)):
         if name not in NOT_COUNTED:
             text += f"{name} {sum(pgdat.vm_stat[at] for pgdat in mm.node_data)}\n"
     return text

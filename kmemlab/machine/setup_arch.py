@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kmemlab.boot.cmdline import next_arg, parameq, parse_early_param
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.crash_reserve import reserve_crashkernel
 from kmemlab.boot.direct_map import init_mem_mapping
 from kmemlab.boot.e820 import e820__end_of_low_ram_pfn, e820__end_of_ram_pfn
@@ -35,7 +36,9 @@ from kmemlab.boot.early_reserve import (
 from kmemlab.boot.efi import efi_init, efi_memblock_x86_reserve_range, efi_reserve_boot_services
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
+from kmemlab.boot.kernel_physical_mapping_32 import permanent_kmaps_init, print_initial_mapping
 from kmemlab.boot.log_buf import setup_log_buf
+from kmemlab.boot.lowmem import find_low_pfn_range, initmem_init
 from kmemlab.boot.memblock import (
     for_each_free_mem_range,
     for_each_mem_pfn_range,
@@ -98,10 +101,12 @@ def parse_early_param_mm(kernel: Kernel) -> None:
 @kernel("arch/x86/kernel/setup.c", "x86_report_nx")
 def x86_report_nx(boot: Boot) -> None:
     """Say whether pages can be marked as not executable."""
-    if "nx" in boot.spec.cpus.flags:
-        boot.printk.info("NX (Execute Disable) protection: active")
-    else:
+    if not boot_cpu_has(boot, "nx"):
         boot.printk.info("Notice: NX (Execute Disable) protection missing in CPU!")
+    elif boot.swapper_pg_dir.layout.entry_size == 4:  # entries of 32 bits have no room for the bit
+        boot.printk.info("Notice: NX (Execute Disable) protection cannot be enabled: non-PAE kernel!")
+    else:
+        boot.printk.info("NX (Execute Disable) protection: active")
 
 
 @invented("max_pfn = e820__end_of_ram_pfn(), a line of setup_arch")
@@ -178,7 +183,7 @@ def register_nosave_regions(boot: Boot) -> None:
 
 # fmt: off
 SETUP_ARCH = (
-    Stage(print_command_line,          "boot",   "what the boot loader handed over"),
+    Stage(print_command_line,          "boot",   "what the boot loader handed over", only="x86_64"),
     Stage(early_reserve_memory,        "boot",   "kernel, initrd and the BIOS's data are taken"),
     Stage(e820__memory_setup,          "boot",   "the firmware's memory map, put in order"),
     Stage(parse_early_param,           "boot",   "mem= and memmap= change the map"),
@@ -194,26 +199,30 @@ SETUP_ARCH = (
     Stage(mtrr_bp_init,                "boot",   "how may memory be cached?"),
     Stage(update_e820_for_mtrr,        "boot",   "RAM that may not be is of no use"),
     Stage(init_cache_modes,            "boot",   "the types that page-table entries can choose from"),
-    Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends"),
+    Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends", only="x86_64"),
+    Stage(find_low_pfn_range,          "boot",   "where lowmem ends: what is above has no address", only="i386"),
     Stage(smp_scan_config,             "boot",   "the multiprocessor tables are taken"),
     Stage(early_alloc_pgt_buf,         "boot",   "its last pages will be the first page tables"),
     Stage(reserve_brk,                 "boot",   "so is what the kernel grew into so far"),
     Stage(limit_memblock_to_1m,        "boot",   "nothing else is mapped for sure"),
     Stage(e820__memblock_setup,        "boot",   "memblock learns what is memory: the first allocator works"),
     Stage(efi_reserve_boot_services,   "boot",   "what UEFI's boot services used is kept for now"),
+    Stage(print_initial_mapping,       "boot",   "how far the first page tables reach", only="i386"),
     Stage(reserve_real_mode,           "boot",   "memory for CPUs that wake in real mode; the first MiB is closed"),
     Stage(init_mem_mapping,            "boot",   "all memory into the direct map"),
     Stage(limit_memblock_to_mapped,    "boot",   "memblock may give out all of it"),
     Stage(setup_log_buf_early,         "boot",   "a larger log, if log_buf_len= asks for it"),
     Stage(reserve_initrd,              "boot",   "the initrd stays, or moves to where it can be reached"),
     Stage(acpi_reserve_initial_tables, "boot",   "ACPI's tables stay"),
-    Stage(x86_numa_init,               "boot, numa", "which memory is of which node"),
+    Stage(x86_numa_init,               "boot, numa", "which memory is of which node", only="x86_64"),
+    Stage(initmem_init,                "boot, numa", "all memory is of node 0; how much of it is high?", only="i386"),
     Stage(reserve_crashkernel,         "boot",   "room for a second kernel, if crashkernel= asks for it"),
-    Stage(memblock_find_dma_reserve,   "mm",     "what is taken of ZONE_DMA already"),
-    Stage(sparse_init,                 "mm",     "memory for the memory map itself"),
+    Stage(memblock_find_dma_reserve,   "mm",     "what is taken of ZONE_DMA already", only="x86_64"),
+    Stage(sparse_init,                 "mm",     "memory for the memory map itself", only="x86_64"),
+    Stage(permanent_kmaps_init,        "boot",   "a page table for kmap", only="i386"),
     Stage(zone_sizes_init,             "mm",     "zones, and the memory map filled in"),
     Stage(acpi_boot_init,              "boot",   "HPET and I/O APICs get resources"),
-    Stage(init_cpu_to_node,            "numa",   "CPUs know their nodes"),
+    Stage(init_cpu_to_node,            "numa",   "CPUs know their nodes", only="x86_64"),
     Stage(e820__reserve_resources,     "boot",   "the map becomes /proc/iomem"),
     Stage(register_nosave_regions,     "boot",   "holes that hibernation must not save"),
     Stage(e820__setup_pci_gap,         "boot",   "a place for PCI devices without addresses"),

@@ -16,13 +16,14 @@ from kmemlab.types.errors import BadRequest
 class Stage:
     """One call: `function` gets the part of the kernel that `of` names ("boot", "mm", "kernel"); `why` is the margin.
 
-    A function that is itself such a column has its calls in `column`.
+    A function that is itself such a column has its calls in `column`. `only` names the one architecture that calls it.
     """
 
     function: Callable[..., Any]
     of: str
     why: str
     column: tuple[Stage, ...] = ()
+    only: str = ""
 
     @property
     def name(self) -> str:
@@ -32,11 +33,12 @@ class Stage:
 
 
 @invented("walks a column and the columns within it")
-def stages_of(column: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """All stages in the order in which they end: a column stands behind the stages within it."""
+def stages_of(column: tuple[Stage, ...], arch: str = "x86_64") -> tuple[Stage, ...]:
+    """All stages of an architecture in the order in which they end: a column stands behind the stages within it."""
     found: list[Stage] = []
     for stage in column:
-        found += [*stages_of(stage.column), stage]
+        if stage.only in ("", arch):
+            found += [*stages_of(stage.column, arch), stage]
     return tuple(found)
 
 
@@ -44,6 +46,8 @@ def stages_of(column: tuple[Stage, ...]) -> tuple[Stage, ...]:
 def run_column(kernel: Kernel, column: tuple[Stage, ...], until: str | None) -> bool:
     """Call one function after the other; True if `until` was among them, and nothing behind it has run."""
     for stage in column:
+        if stage.only not in ("", kernel.boot.config.arch):
+            continue
         if stage.column:
             if stage.function(kernel, until):
                 return True
@@ -57,9 +61,9 @@ def run_column(kernel: Kernel, column: tuple[Stage, ...], until: str | None) -> 
 
 
 @invented("a stage is named by the user")
-def check_stage(column: tuple[Stage, ...], until: str | None) -> None:
+def check_stage(column: tuple[Stage, ...], arch: str, until: str | None) -> None:
     """Raise `BadRequest` unless the column has the stage, with all names that it has."""
-    names = [stage.name for stage in stages_of(column)]
+    names = [stage.name for stage in stages_of(column, arch)]
     if until is not None and until not in names:
         raise BadRequest(
             f"boot has no stage {until!r}",

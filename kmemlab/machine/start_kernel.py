@@ -12,6 +12,7 @@ from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
 from kmemlab.boot.efi import fill_boot_params
 from kmemlab.boot.globals import Boot
+from kmemlab.boot.kernel_physical_mapping_32 import mk_early_pgtbl_32, setup_cpu_entry_area_ptes
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
 from kmemlab.boot.setup_percpu import setup_per_cpu_areas
@@ -23,7 +24,9 @@ from kmemlab.machine.free_reserved import (
     free_initmem,
     free_initrd_mem,
     mark_rodata_ro,
+    mem_encrypt_free_decrypted_mem,
 )
+from kmemlab.machine.highmem import set_highmem_pages_init
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
     mem_init_print_info,
@@ -48,7 +51,7 @@ def start_kernel(kernel: Kernel, until: str | None = None) -> None:
 
     Raises `BadRequest` for a name that the column doesn't have, `KernelPanic` where Linux panics.
     """
-    check_stage(START_KERNEL, until)
+    check_stage(START_KERNEL, kernel.boot.config.arch, until)
     run_column(kernel, START_KERNEL, until)
 
 
@@ -88,7 +91,7 @@ def setup_log_buf_late(boot: Boot) -> None:
     setup_log_buf(boot, 0)
 
 
-@kernel("arch/x86/mm/init_64.c", "mem_init", left_out="registering the kernel's own core file")
+@kernel("arch/x86/mm/init_64.c", "mem_init", left_out="registering the kernel's own core file; i386's tests")
 def mem_init(kernel: Kernel, until: str | None = None) -> bool:
     """Hand the memory over from memblock to the page allocator. True if stopped at `until`."""
     return run_column(kernel, MEM_INIT, until)
@@ -103,18 +106,19 @@ def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
 # fmt: off
 MEM_INIT = (
     Stage(pci_iommu_alloc,             "boot",   "a bounce buffer below 4 GiB, if there is memory above"),
+    Stage(set_highmem_pages_init,      "mm",     "HighMem first, page by page", only="i386"),
     Stage(memblock_free_all,           "mm",     "memblock's free ranges become free blocks of the buddy system"),
-    Stage(preallocate_vmalloc_pages,   "mm",     "page tables for the top of vmalloc's area, from the new allocator"),
+    Stage(preallocate_vmalloc_pages,   "mm",     "page tables for the top of vmalloc's area", only="x86_64"),
 )
 
 KERNEL_INIT_FREEABLE = (
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
-    Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time"),
+    Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time", only="x86_64"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
     Stage(efi_free_boot_services,      "mm",     "UEFI's boot services are over (arch)"),
     Stage(hugetlb_init,                "mm",     "pools of huge pages for programs (subsys)"),
     Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
-    Stage(acpi_memory_enable_device,   "kernel", "memory that is plugged in (subsys)"),
+    Stage(acpi_memory_enable_device,   "kernel", "memory that is plugged in (subsys)", only="x86_64"),
     Stage(e820__reserve_resources_late, "boot",  "the rest of the resource tree (subsys)"),
     Stage(free_initrd_mem,             "mm",     "the initrd is unpacked (rootfs)"),
 )
@@ -122,6 +126,7 @@ KERNEL_INIT_FREEABLE = (
 START_KERNEL = (
     Stage(power_on_self_test,          "boot",   "before the kernel: the firmware sets up the machine"),
     Stage(real_mode_main,              "boot",   "still before it: the BIOS is asked by int 0x15"),
+    Stage(mk_early_pgtbl_32,           "boot",   "the first page tables: the kernel itself is mapped", only="i386"),
     Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
     Stage(linux_banner,                "boot",   "the first line of the log"),
     Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),
@@ -133,7 +138,8 @@ START_KERNEL = (
     Stage(print_unknown_bootoptions,   "boot",   "what is not for the kernel"),
     Stage(setup_log_buf_late,          "boot",   "a larger log, if there are many CPUs"),
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
-    Stage(setup_cpu_entry_areas,       "boot",   "page tables for what a CPU needs when it enters the kernel"),
+    Stage(setup_cpu_entry_areas,       "boot",   "page tables for what CPUs enter the kernel by", only="x86_64"),
+    Stage(setup_cpu_entry_area_ptes,   "boot",   "the same, of i386", only="i386"),
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(stack_depot_early_init,      "mm",     "a table of call stacks, if slabs shall remember them"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
@@ -142,8 +148,9 @@ START_KERNEL = (
     Stage(vfs_caches_init,             "mm",     "hash tables spread over nodes, if there are several"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
+    Stage(mem_encrypt_free_decrypted_mem, "mm",  "a part of .bss that no CPU without encryption needs", only="x86_64"),
     Stage(free_initmem,                "mm",     "boot's own code and data are free"),
-    Stage(mark_rodata_ro,              "mm",     "so are the gaps between sections"),
+    Stage(mark_rodata_ro,              "mm",     "so are the gaps between sections", only="x86_64"),
 )
 # fmt: on
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kmemlab.alloc.hugetlb import set_max_huge_pages
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.sysctl import (
@@ -125,7 +126,7 @@ def enabled_store(kernel: Kernel, name: str, text: str | None) -> str:
     name, another word, or a CPU without large pages.
     """
     mm = kernel.mm
-    if name.strip("/").removeprefix("sys/") != THP_ENABLED or "pse" not in kernel.boot.spec.cpus.flags:
+    if name.strip("/").removeprefix("sys/") != THP_ENABLED or not boot_cpu_has(kernel.boot, "pse"):
         raise BadRequest(
             f"there is no file {name!r}", where="sysfs", remedy=f"the one that there may be is {THP_ENABLED}"
         )

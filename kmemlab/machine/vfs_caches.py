@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import free_pages_inner, page_zone
 from kmemlab.boot.cmdline import next_arg, parameq
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.numa import nodes_of
 from kmemlab.machine.deferred_init import alloc_pages_early
 from kmemlab.mm.globals import Mm
@@ -49,7 +50,7 @@ def vmalloc_would_be_huge(mm: Mm, size: int) -> bool:
     """Whether each node's share is a large page at least."""
     if any(parameq(name, "nohugevmalloc") for name, _ in next_arg(mm.boot.spec.cmdline)):
         return False
-    return "pse" in mm.boot.spec.cpus.flags and size // len(nodes_of(mm.numa.node_online)) >= PMD_SIZE
+    return boot_cpu_has(mm.boot, "pse") and size // len(nodes_of(mm.numa.node_online)) >= PMD_SIZE
 
 
 @kernel("include/linux/mm.h", "page_to_nid", traced=False)

@@ -10,7 +10,7 @@ table finds one.
 
 from __future__ import annotations
 
-from kmemlab.mm.flatmem import alloc_node_mem_map, setup_usemap
+from kmemlab.mm.flatmem import alloc_node_mem_map, setup_usemaps
 from kmemlab.mm.memory_model import Loads, MapPiece, MemoryModel
 from kmemlab.mm.page_flags import page_to_nid
 from kmemlab.sim.kernel import kernel
@@ -41,8 +41,10 @@ class Discontigmem(MemoryModel):
         pieces, usemaps = [], 0
         for nid in machine.nodes:
             start_pfn, end_pfn = machine.span(nid)
-            pieces.append(alloc_node_mem_map(self.memblock, machine, nid, start_pfn, end_pfn, self.sizeof_page))
-            usemaps += sum(setup_usemap(self.memblock, machine, nid, start_pfn, end_pfn))
+            pieces.append(
+                alloc_node_mem_map(self.memblock, machine.page_offset, nid, start_pfn, end_pfn, self.sizeof_page)
+            )
+            usemaps += sum(setup_usemaps(self.memblock, machine, nid, start_pfn, end_pfn))
         if machine.config.highmem:
             table = ("physnode_map", MAX_ELEMENTS)
         else:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from kmemlab.boot.memblock import for_each_mem_pfn_range, memblock_alloc
 from kmemlab.boot.numa import absent_pages_in_range, nodes_of
+from kmemlab.mm.flatmem import alloc_node_mem_map, setup_usemap
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.highmem import is_highmem
 from kmemlab.mm.memmap_init import memmap_init
 from kmemlab.mm.mminit import MMINIT_TRACE, mminit_dprintk, mminit_verify_pageflags_layout
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import Zone, zone_init_free_lists
 from kmemlab.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.config import KernelConfig
 from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, U64_MAX
-from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
+from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_MOVABLE
 
 MAX_DMA_PFN = 16 * MIB >> PAGE_SHIFT  # what an ISA card reaches
 MAX_DMA32_PFN = 4 * GIB >> PAGE_SHIFT  # what a device with 32 address lines reaches
@@ -26,11 +29,14 @@ MAX_DMA32_PFN = 4 * GIB >> PAGE_SHIFT  # what a device with 32 address lines rea
 @kernel("arch/x86/mm/init.c", "zone_sizes_init")
 def zone_sizes_init(mm: Mm) -> None:
     """Say where each zone must end at the latest, and have the zones made."""
-    max_zone_pfn = [0] * MAX_NR_ZONES
-    max_zone_pfn[ZONE_DMA] = min(MAX_DMA_PFN, mm.boot.max_low_pfn)
-    max_zone_pfn[ZONE_DMA32] = min(MAX_DMA32_PFN, mm.boot.max_low_pfn)
-    max_zone_pfn[ZONE_NORMAL] = mm.boot.max_low_pfn
-    free_area_init(mm, tuple(max_zone_pfn))
+    limits = {
+        "DMA": min(MAX_DMA_PFN, mm.boot.max_low_pfn),
+        "DMA32": min(MAX_DMA32_PFN, mm.boot.max_low_pfn),
+        "Normal": mm.boot.max_low_pfn,
+        "HighMem": mm.boot.max_pfn,
+    }
+    max_zone_pfn = [limits.get(name, 0) for name in mm.boot.config.zone_names]
+    free_area_init(mm, (*max_zone_pfn, *[0] * (MAX_NR_ZONES - len(max_zone_pfn))))
 
 
 @kernel(
@@ -107,6 +113,9 @@ def free_area_init_node(mm: Mm, pgdat: PglistData) -> None:
         mm.boot.printk.info(f"Initmem setup node {pgdat.node_id} as memoryless")
     calculate_node_totalpages(mm, pgdat, start_pfn, end_pfn)
     pgdat.first_deferred_pfn = U64_MAX
+    if not mm.boot.config.sparsemem and start_pfn != end_pfn:
+        config = mm.boot.config
+        alloc_node_mem_map(mm.boot.memblock, config.page_offset, pgdat.node_id, start_pfn, end_pfn, config.sizeof_page)
     free_area_init_core(mm, pgdat)
 
 
@@ -117,7 +126,7 @@ def calculate_node_totalpages(mm: Mm, pgdat: PglistData, node_start_pfn: int, no
         start_pfn, end_pfn = zone_spanned_pages_in_node(mm, pgdat.node_id, zone.index, node_start_pfn, node_end_pfn)
         spanned = end_pfn - start_pfn
         absent = absent_pages_in_range(mm.boot.memblock, start_pfn, end_pfn, pgdat.node_id)
-        if mm.mirrored_kernelcore and mm.zone_movable_pfn[pgdat.node_id] and zone.index == ZONE_NORMAL:
+        if mm.mirrored_kernelcore and mm.zone_movable_pfn[pgdat.node_id] and zone.index == mm.boot.config.zone_normal:
             absent = spanned  # nothing is mirrored, so all of it is ZONE_MOVABLE's
         zone.zone_start_pfn = start_pfn if spanned else 0
         zone.spanned_pages = spanned
@@ -157,7 +166,7 @@ def adjust_zone_range_for_zone_movable(
     return start_pfn, end_pfn
 
 
-@kernel("mm/page_alloc.c", "free_area_init_core", left_out="HighMem's share: x86-64 has none; debug prints")
+@kernel("mm/page_alloc.c", "free_area_init_core", left_out="debug prints")
 def free_area_init_core(mm: Mm, pgdat: PglistData) -> None:
     """Guess how many pages each zone will have to give: present, without its memory map and what DMA has reserved.
 
@@ -165,29 +174,39 @@ def free_area_init_core(mm: Mm, pgdat: PglistData) -> None:
     """
     for zone in pgdat.node_zones:
         freesize = zone.present_pages
-        memmap_pages = calc_memmap_size(zone.spanned_pages, freesize, mm.boot.config.sizeof_page)
-        if freesize >= memmap_pages:
+        memmap_pages = calc_memmap_size(mm.boot.config, zone.spanned_pages, freesize)
+        high = is_highmem(mm, zone)
+        if high:
+            pass  # its part of the memory map lies in low memory
+        elif freesize >= memmap_pages:
             freesize -= memmap_pages
         else:
             mm.boot.printk.info(f"  {zone.name} zone: {memmap_pages} memmap pages exceeds freesize {freesize}")
         if zone.index == 0 and freesize > mm.dma_reserve:
             freesize -= mm.dma_reserve
-        mm.nr_kernel_pages += freesize
+        if not high:
+            mm.nr_kernel_pages += freesize
+        elif mm.nr_kernel_pages > memmap_pages * 2:
+            mm.nr_kernel_pages -= memmap_pages
         mm.nr_all_pages += freesize
         zone.managed_pages = freesize
         if zone.spanned_pages:
+            if not mm.boot.config.sparsemem:
+                setup_usemap(mm.boot.memblock, mm.boot.config, pgdat.node_id, zone.zone_start_pfn, zone.spanned_pages)
             init_currently_empty_zone(mm, pgdat, zone)
 
 
 @kernel("mm/page_alloc.c", "calc_memmap_size", traced=False)
-def calc_memmap_size(spanned_pages: int, present_pages: int, sizeof_page: int) -> int:
-    """The pages that the memory map of a zone takes; big holes have none, as SPARSEMEM works in sections.
+def calc_memmap_size(config: KernelConfig, spanned_pages: int, present_pages: int) -> int:
+    """The pages that the memory map of a zone takes; big holes have none where SPARSEMEM works in sections.
 
-    >>> calc_memmap_size(4095, 3998, 64), calc_memmap_size(1048576, 524288, 64)
+    >>> from kmemlab.types.config import AMD64
+    >>> calc_memmap_size(AMD64, 4095, 3998), calc_memmap_size(AMD64, 1048576, 524288)
     (64, 8192)
     """
-    pages = present_pages if spanned_pages > present_pages + (present_pages >> 4) else spanned_pages
-    return (pages * sizeof_page + PAGE_SIZE - 1) >> PAGE_SHIFT
+    holes_are_left_out = config.sparsemem and spanned_pages > present_pages + (present_pages >> 4)
+    pages = present_pages if holes_are_left_out else spanned_pages
+    return (pages * config.sizeof_page + PAGE_SIZE - 1) >> PAGE_SHIFT
 
 
 @kernel("mm/page_alloc.c", "init_currently_empty_zone")

@@ -14,7 +14,7 @@ from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
-LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0)  # DMA, DMA32, Normal, Movable, Device
+LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0, "Device": 0}
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -26,6 +26,8 @@ class Mm(Struct):
 
     # mm/page_alloc.c
     totalram_pages = Cell()
+    totalhigh_pages = Cell()  # mm/highmem.c: those of them that are in HighMem
+    reset_managed_pages_done = Cell()  # mm/memblock.c
     nr_kernel_pages = Cell()  # present pages without memory map and reserve: what hash tables are sized by
     nr_all_pages = Cell()
     dma_reserve = Cell()
@@ -63,7 +65,7 @@ class Mm(Struct):
         names = boot.config.zone_names
         self.boot = boot
         self.numa = numa
-        self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE)
+        self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.vm_structs = VmStructs(nr_nodes)
@@ -72,9 +74,9 @@ class Mm(Struct):
         self.zone_movable_pfn = column("q", nr_nodes)
         self.arch_zone_lowest_possible_pfn = column("q", MAX_NR_ZONES)
         self.arch_zone_highest_possible_pfn = column("q", MAX_NR_ZONES)
-        self.lowmem_reserve_ratio = column("q", MAX_NR_ZONES)
-        for index, ratio in enumerate(LOWMEM_RESERVE_RATIO):
-            self.lowmem_reserve_ratio[index] = ratio
+        self.lowmem_reserve_ratio = column("q", len(names))
+        for index, name in enumerate(names):
+            self.lowmem_reserve_ratio[index] = LOWMEM_RESERVE_RATIO[name]
         self.min_free_kbytes = 1024
         self.user_min_free_kbytes = -1
         self.watermark_scale_factor = 10

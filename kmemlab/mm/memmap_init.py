@@ -7,16 +7,16 @@ memory map     |hhiiiiihiiiiiiidddddddddddddddddddddhhhhhhhhh   h: hole, reserve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER, PAGES_PER_SECTION, ragged_ends, set_page_links
+from kmemlab.mm.mem_map import PAGES_PER_SECTION, ragged_ends, set_page_links
 from kmemlab.mm.node import pgdat_end_pfn
-from kmemlab.mm.zone import Zone, set_pageblock_migratetype, zone_end_pfn
+from kmemlab.mm.zone import Zone, set_pageblock_migratetype, set_pageblocks, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.migratetype import MIGRATE_MOVABLE
+from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
 from kmemlab.types.units import U64_MAX, round_down, round_up
-
-PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
 
 
 @kernel("mm/page_alloc.c", "memmap_init")
@@ -29,8 +29,9 @@ def memmap_init(mm: Mm) -> None:
             if zone.present_pages:
                 hole_pfn = memmap_init_zone_range(mm, zone, start_pfn, end_pfn, hole_pfn)
                 zone_id = zone.index
-    # The memory map exists for whole sections, so there are struct pages behind the last memory.
-    end_pfn = round_up(end_pfn, PAGES_PER_SECTION)
+    if mm.boot.config.sparsemem:
+        # The memory map exists for whole sections, so there are struct pages behind the last memory.
+        end_pfn = round_up(end_pfn, PAGES_PER_SECTION)
     if hole_pfn < end_pfn:
         init_unavailable_range(mm, hole_pfn, end_pfn, zone_id, nid)
 
@@ -56,7 +57,8 @@ def memmap_init_range(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     Ours writes whole sections, deferred ones too: the columns are zero for a page that nobody touched, and which zone
     a page will belong to is known. So deferring costs nothing here, and only its numbers are kept.
     """
-    defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
+    if mm.boot.config.deferred_struct_page_init:
+        defer_init(mm, zone.node, start_pfn, end_pfn, zone_end_pfn(zone))
     init_pages(mm, zone, start_pfn, end_pfn)
 
 
@@ -66,8 +68,9 @@ def init_pages(mm: Mm, zone: Zone, start_pfn: int, end_pfn: int) -> None:
     set_page_links(mm.page, start_pfn, end_pfn, zone.slot)
     # Whole sections are movable from the start; so is what lies at the ends, except that a pageblock gets its type when
     # its first page is initialised: one that memory starts within stays unmovable.
+    pageblock = mm.page.pageblock_nr_pages
     for start, end in ragged_ends(start_pfn, end_pfn):
-        for pfn in range(round_up(start, PAGEBLOCK_NR_PAGES), end, PAGEBLOCK_NR_PAGES):
+        for pfn in range(round_up(start, pageblock), end, pageblock):
             set_pageblock_migratetype(mm.page, pfn, MIGRATE_MOVABLE)
 
 
@@ -98,14 +101,28 @@ def init_unavailable_range(mm: Mm, start_pfn: int, end_pfn: int, zone_id: int, n
     """Make the page frames of a hole that have a struct page the zone's, and count them: they are reserved for ever."""
     zone = mm.node_data[nid].node_zones[zone_id]
     pgcnt = 0
-    for section_pfn in sections_between(start_pfn, end_pfn):
-        first, last = max(start_pfn, section_pfn), min(end_pfn, section_pfn + PAGES_PER_SECTION)
-        if first < last and present_section(mm, section_pfn):
-            set_page_links(mm.page, first, last, zone.slot)
-            pgcnt += last - first
+    for first, last in parts_with_memory_map(mm, start_pfn, end_pfn):
+        set_page_links(mm.page, first, last, zone.slot)
+        # A pageblock of nothing but hole never gets a type. (In a section that is partly memory all start without.)
+        whole, behind = round_up(first, PAGES_PER_SECTION), round_down(last, PAGES_PER_SECTION)
+        if whole < behind:
+            set_pageblocks(mm.page, whole, behind, MIGRATE_UNMOVABLE)
+        pgcnt += last - first
     if pgcnt:
         name = mm.boot.config.zone_names[zone_id]
         mm.boot.printk.info(f"On node {nid}, zone {name}: {pgcnt} pages in unavailable ranges")
+
+
+@invented("the loop of init_unavailable_range, where C asks pfn_valid of each pageblock")
+def parts_with_memory_map(mm: Mm, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, int]]:
+    """The parts of a hole that have struct pages: all with FLATMEM, else those in sections with memory."""
+    if not mm.boot.config.sparsemem:
+        yield start_pfn, end_pfn
+        return
+    for section_pfn in sections_between(start_pfn, end_pfn):
+        first, last = max(start_pfn, section_pfn), min(end_pfn, section_pfn + PAGES_PER_SECTION)
+        if first < last and present_section(mm, section_pfn):
+            yield first, last
 
 
 @invented("a loop over whole sections, where C looks at each pageblock", traced=False)

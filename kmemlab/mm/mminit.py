@@ -80,7 +80,9 @@ def mminit_verify_zonelist(mm: Mm) -> None:
     for pgdat in mm.node_data:
         if not mm.numa.node_online[pgdat.node_id]:
             continue
-        for which, name in ((ZONELIST_FALLBACK, "general"), (ZONELIST_NOFALLBACK, "thisnode")):
+        # Without NUMA there is only one list.
+        lists = ((ZONELIST_FALLBACK, "general"), (ZONELIST_NOFALLBACK, "thisnode"))[: 1 + mm.boot.config.numa]
+        for which, name in lists:
             zonelist = pgdat.node_zonelists[which]
             for zone in pgdat.node_zones:
                 if not zone.present_pages:

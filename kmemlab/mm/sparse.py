@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.memblock import (
     Memblock,
     for_each_mem_pfn_range,
@@ -83,7 +84,7 @@ def sparse_init_nid(mm: Mm, nid: int, runs: list[range], touched: set[tuple[int,
     map_size = PAGES_PER_SECTION * mm.boot.config.sizeof_page
     size = map_size * sections
     memblock_alloc_exact_nid_raw(memblock, size, 2 * MIB, MAX_DMA_ADDRESS, 0, nid, caller="sparse_init_nid")
-    spans = vmemmap_spans(mm.boot.page_table_levels, "pse" in mm.boot.spec.cpus.flags)
+    spans = vmemmap_spans(mm.boot.page_table_levels, boot_cpu_has(mm.boot, "pse"))
     for run in runs:
         address, end = run.start * map_size, run.stop * map_size
         while address < end:

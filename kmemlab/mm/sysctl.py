@@ -32,7 +32,7 @@ def watermark_scale_factor_sysctl_handler(mm: Mm, value: int) -> None:
 @kernel("mm/page_alloc.c", "lowmem_reserve_ratio_sysctl_handler")
 def lowmem_reserve_ratio_sysctl_handler(mm: Mm, ratios: tuple[int, ...] | None) -> None:
     """Set each zone's ratio, as far as given (0: no reserve); reserves are worked out anew even by a read (None)."""
-    for index, ratio in enumerate(ratios or ()):
+    for index, ratio in zip(range(len(mm.lowmem_reserve_ratio)), ratios or (), strict=False):
         mm.lowmem_reserve_ratio[index] = max(ratio, 0)
     setup_per_zone_lowmem_reserve(mm)
 

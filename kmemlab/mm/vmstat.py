@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from kmemlab.sim.kernel import invented
+from kmemlab.types.config import KernelConfig
+
 # enum zone_stat_item; NR_FREE_PAGES is the first.
 ZONE_STAT_NAMES = (
     "nr_free_pages",
@@ -64,3 +67,9 @@ NODE_STAT_NAMES = (
     "pgpromote_candidate",
 )
 NR_VM_NODE_STAT_ITEMS = len(NODE_STAT_NAMES)
+
+
+@invented("#ifdef CONFIG_NUMA_BALANCING within the enum", traced=False)
+def node_stat_names(config: KernelConfig) -> tuple[str, ...]:
+    """The counters of a node that a configuration has: without NUMA no page is ever promoted."""
+    return tuple(name for name in NODE_STAT_NAMES if config.numa or not name.startswith("pgpromote"))

@@ -15,19 +15,21 @@ from __future__ import annotations
 
 from math import isqrt
 
+from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.numa import nodes_of
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
+from kmemlab.mm.highmem import is_highmem
 from kmemlab.mm.pageset import zone_set_pageset_high_and_batch
 from kmemlab.mm.zone import WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO, populated_zone
 from kmemlab.mm.zonelist import nr_free_zone_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_PCPTYPES
 from kmemlab.types.units import MIB, PAGE_SHIFT
-from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_NORMAL
+from kmemlab.types.zone_type import MAX_NR_ZONES
 
 MIN_FREE_KBYTES, MAX_FREE_KBYTES = 128, 262144
+SWAP_CLUSTER_MAX = 32
 THP_MIN_RAM_PAGES = 512 * MIB >> PAGE_SHIFT  # with less, huge pages cost more than they give
 
 THP_NEVER, THP_ALWAYS, THP_MADVISE = range(3)
@@ -50,7 +52,7 @@ def calculate_min_free_kbytes(mm: Mm) -> None:
 
     It grows with the root because emergencies grow slower than memory: 16 MiB keep 512 KiB, 16 GiB keep 16 MiB.
     """
-    lowmem_kbytes = nr_free_zone_pages(mm, ZONE_NORMAL) << (PAGE_SHIFT - 10)
+    lowmem_kbytes = nr_free_zone_pages(mm, mm.boot.config.zone_normal) << (PAGE_SHIFT - 10)
     new_min_free_kbytes = isqrt(lowmem_kbytes * 16)
     if new_min_free_kbytes > mm.user_min_free_kbytes:
         mm.min_free_kbytes = min(max(new_min_free_kbytes, MIN_FREE_KBYTES), MAX_FREE_KBYTES)
@@ -69,15 +71,19 @@ def setup_per_zone_wmarks(mm: Mm) -> None:
     """
     pages_min = mm.min_free_kbytes >> (PAGE_SHIFT - 10)
     zones = mm.zones()
-    lowmem_pages = sum(zone.managed_pages for zone in zones)
+    lowmem_pages = sum(zone.managed_pages for zone in zones if not is_highmem(mm, zone))
     for zone in zones:
         share = pages_min * zone.managed_pages // lowmem_pages if lowmem_pages else 0
         step = max(share >> 2, zone.managed_pages * mm.watermark_scale_factor // 10000)
+        least = share
+        if is_highmem(mm, zone):
+            # The kernel does not need these pages for itself: only its reclaim wants a few to begin with.
+            least = min(max(zone.managed_pages // 1024, SWAP_CLUSTER_MAX), 128)
         zone.watermark_boost = 0
-        zone.watermark[WMARK_MIN] = share
-        zone.watermark[WMARK_LOW] = share + step
-        zone.watermark[WMARK_HIGH] = share + 2 * step
-        zone.watermark[WMARK_PROMO] = share + 3 * step
+        zone.watermark[WMARK_MIN] = least
+        zone.watermark[WMARK_LOW] = least + step
+        zone.watermark[WMARK_HIGH] = least + 2 * step
+        zone.watermark[WMARK_PROMO] = least + 3 * step
     calculate_totalreserve_pages(mm)
     for zone in zones:
         zone_set_pageset_high_and_batch(mm, zone)
@@ -141,7 +147,7 @@ def calculate_normal_threshold(online_cpus: int, managed_pages: int) -> int:
 @kernel("mm/huge_memory.c", "hugepage_init", left_out="khugepaged itself, shrinkers, the huge zero page")
 def hugepage_init(mm: Mm) -> None:
     """Switch transparent huge pages on, if the CPU has large pages and the machine at least 512 MiB."""
-    if "pse" not in mm.boot.spec.cpus.flags:
+    if not boot_cpu_has(mm.boot, "pse"):
         return
     if mm.totalram_pages < THP_MIN_RAM_PAGES:
         mm.transparent_hugepage = THP_NEVER
@@ -169,9 +175,10 @@ def set_recommended_min_free_kbytes(mm: Mm) -> None:
     if mm.transparent_hugepage == THP_NEVER:
         calculate_min_free_kbytes(mm)
     else:
-        nr_zones = sum(1 for zone in mm.zones() if populated_zone(zone) and zone.index <= ZONE_NORMAL)
+        highest = mm.boot.config.zone_normal
+        nr_zones = sum(1 for zone in mm.zones() if populated_zone(zone) and zone.index <= highest)
         pageblocks = nr_zones * 2 + nr_zones * MIGRATE_PCPTYPES * MIGRATE_PCPTYPES
-        recommended = min(pageblocks << PAGEBLOCK_ORDER, nr_free_zone_pages(mm, ZONE_NORMAL) // 20)
+        recommended = min(pageblocks << mm.page.pageblock_order, nr_free_zone_pages(mm, highest) // 20)
         recommended_kib = recommended << (PAGE_SHIFT - 10)
         if recommended_kib > mm.min_free_kbytes:
             if mm.user_min_free_kbytes >= 0:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 from kmemlab.boot.numa import MAX_NUMNODES, node_distance, nodes_of
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
 from kmemlab.mm.mminit import mminit_verify_zonelist
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, PglistData, Zonelist
 from kmemlab.mm.zone import WMARK_HIGH, Zone, populated_zone
@@ -42,7 +41,7 @@ def set_mobility_grouping(mm: Mm) -> None:
     """Keep mobility types apart if each of them can have a pageblock, and say what there is."""
     vm_total_pages = nr_free_zone_pages(mm, ZONE_MOVABLE)
     # With less than one pageblock a type, types would only steal from each other.
-    mm.page_group_by_mobility_disabled = int(vm_total_pages < (1 << PAGEBLOCK_ORDER) * MIGRATE_TYPES)
+    mm.page_group_by_mobility_disabled = int(vm_total_pages < mm.page.pageblock_nr_pages * MIGRATE_TYPES)
     count = len(nodes_of(mm.numa.node_online))
     grouping = "off" if mm.page_group_by_mobility_disabled else "on"
     mm.boot.printk.info(f"Built {count} zonelists, mobility grouping {grouping}.  Total pages: {vm_total_pages}")
@@ -73,7 +72,8 @@ def build_zonelists(mm: Mm, pgdat: PglistData) -> None:
         previous = node
     build_zonelists_in_node_order(mm, pgdat, used)
     build_thisnode_zonelists(mm, pgdat)
-    mm.boot.printk.info(f"Fallback order for Node {pgdat.node_id}: {''.join(f'{node} ' for node in used)}")
+    if mm.boot.config.numa:
+        mm.boot.printk.info(f"Fallback order for Node {pgdat.node_id}: {''.join(f'{node} ' for node in used)}")
 
 
 @kernel("mm/page_alloc.c", "find_next_best_node")

@@ -76,6 +76,7 @@ def is_plain(name: str) -> bool:
 
 
 NAMES = [name for name in ALL if is_plain(name)]
+I386 = [name for name in ALL if name.startswith("i386-")]
 
 
 def saved(name: str, file: str) -> str:

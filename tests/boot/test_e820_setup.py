@@ -174,7 +174,7 @@ def test_the_kernel_itself_is_ram_whatever_the_map_says() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"kernel": "amd64-6.12"}, {"arch": "i386", "kernel": "i386-6.1"}, {"kernel": "hurd"}],
+    [{"kernel": "amd64-6.12"}, {"kernel": "i386-6.1"}, {"arch": "i386", "kernel": "amd64-6.1"}, {"kernel": "hurd"}],
 )
 def test_machines_that_can_not_be_booted_yet_are_refused(other: dict[str, str]) -> None:
     with pytest.raises(BadSpec, match="not modelled") as refusal:

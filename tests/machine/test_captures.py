@@ -9,12 +9,12 @@ import pytest
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
-from tests.boot.captures import MACHINES, NAMES, expected
+from tests.boot.captures import I386, MACHINES, NAMES, expected
 
 E820 = re.compile(r"BIOS-|user-defined physical RAM map:|user: |e820: ")
 NODES = re.compile(r"(ACPI: )?SRAT: |NUMA: (Node|Initialized)|Faking |No NUMA|NUMA turned off|Fallback order")
 ZONES = re.compile(
-    r"Zone ranges:|  (DMA|DMA32|Normal|Device) +(\[mem|empty)|Movable zone start|  Node \d+: 0x|Early memory node"
+    r"Zone ranges:|  (DMA|DMA32|Normal|HighMem|Device) +(\[mem|empty)|Movable zone start|  Node \d+: 0x|Early memory"
     r"|  node +\d+: \[mem|Initmem setup node|Initializing node|On node \d+|mminit::|Built \d+ zonelists|Policy zone"
 )
 INIT = re.compile(r"SLUB: |x86/PAT: ")
@@ -27,7 +27,7 @@ def booted(name: str) -> Kernel:
     return kernel
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + I386)
 def test_a_captured_machine_prints_and_counts_what_linux_did(name: str) -> None:
     kernel = booted(name)
     said = [re.sub(r"\s+$", "", line) for line in kernel.printk_lines]

@@ -19,12 +19,12 @@ def requests(lines: list[str] | tuple[str, ...]) -> list[str]:
     return [found[1] for found in map(REQUEST.match, lines) if found]
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if load_spec(MACHINES / name).kernel == "amd64-6.1"])
+@pytest.mark.parametrize("name", [name for name in ALL if load_spec(MACHINES / name).kernel.endswith("-6.1")])
 def test_every_reservation_lies_where_linux_put_it(name: str) -> None:
     kernel = Kernel(load_spec(MACHINES / name / "hardware.json"))
     start_kernel(kernel, "mem_init_print_info")
     real = requests(expected(name)["dmesg"])
-    assert len(real) > 60
+    assert len(real) > 45
     for nth, (mine, theirs) in enumerate(zip(requests(kernel.printk_lines), real, strict=True)):
         assert mine == theirs, f"request {nth}"
     memory = [line for line in expected(name)["dmesg"] if line.startswith("Memory: ")]

@@ -11,7 +11,7 @@ from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, slabinfo, vmallocinfo, vmstat
 from kmemlab.machine.start_kernel import start_kernel
-from tests.boot.captures import MACHINES, NAMES, saved
+from tests.boot.captures import I386, MACHINES, NAMES, saved
 
 BLOCKS = re.compile(r"^Node (\d+), zone +(\S+) +([\d ]+)$", re.M)
 FREE = re.compile(r"^Node +(\d+), zone +(\S+), type +(\S+) +([\d >]+)$", re.M)
@@ -30,7 +30,7 @@ def blocks(text: str) -> dict[tuple[str, str], list[int]]:
     return {(node, zone): [int(count) for count in counts.split()] for node, zone, counts in BLOCKS.findall(text)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + I386)
 def test_each_zone_has_as_many_pageblocks_as_in_linux(name: str) -> None:
     mine, real = blocks(pagetypeinfo(booted(name))), blocks(saved(name, "pagetypeinfo.txt"))
     assert {zone: sum(counts) for zone, counts in mine.items()} == {zone: sum(counts) for zone, counts in real.items()}
@@ -40,7 +40,7 @@ def test_each_zone_has_as_many_pageblocks_as_in_linux(name: str) -> None:
             assert counts == real[zone]
 
 
-@pytest.mark.parametrize("name", ["amd64-numa2-4g-4cpu", "amd64-numa2-memless-2g-2cpu", "amd64-kernelcore-3g"])
+@pytest.mark.parametrize("name", ["amd64-numa2-4g-4cpu", "amd64-numa2-memless-2g-2cpu", "amd64-kernelcore-3g", *I386])
 def test_pagetypeinfo_is_laid_out_as_in_linux(name: str) -> None:
     mine, real = pagetypeinfo(booted(name)).splitlines(), saved(name, "pagetypeinfo.txt").splitlines()
     assert [re.sub(r" +\d+", "  n", line) for line in mine] == [re.sub(r" +\d+", "  n", line) for line in real]

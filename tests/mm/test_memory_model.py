@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.discontigmem import Discontigmem
-from kmemlab.mm.flatmem import Flatmem, setup_usemap
+from kmemlab.mm.flatmem import Flatmem, setup_usemaps
 from kmemlab.mm.four_models import MODELS, compare_models, model_cost, model_machine
 from kmemlab.mm.memory_model import Loads, MemoryModel, ModelMachine
 from kmemlab.mm.page_flags import page_to_nid, page_to_section
@@ -40,7 +40,7 @@ def test_flatmem_takes_what_real_i386_kernels_took(name: str) -> None:
     model = Flatmem(machine)
     [[_, size, _]] = REAL[name]["maps"]
     assert model_cost(model).map_bytes == size
-    usemaps = setup_usemap(machine.memblock(), machine, 0, machine.ranges[0][0], machine.max_pfn)
+    usemaps = setup_usemaps(machine.memblock(), machine, 0, machine.ranges[0][0], machine.max_pfn)
     assert list(usemaps) == REAL[name]["usemaps"]
     assert dict(model.tables)["zone->pageblock_flags"] == sum(usemaps)
 
