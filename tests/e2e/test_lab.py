@@ -70,6 +70,9 @@ def test_a_lecture_runs_and_its_player_steps_there_and_back(name: str, lab: Lab,
     player = PlayerPage(page)
     player.root.scroll_into_view_if_needed(timeout=TIMEOUT)
     player.root.focus()
+    # The first drawing may come before the fonts and the width of the page are final: go there twice.
+    page.keyboard.press("End")
+    page.wait_for_timeout(500)
     page.keyboard.press("Home")
     seen = [(player.step(), player.sentence(), player.picture())]
     for _ in range(6):
