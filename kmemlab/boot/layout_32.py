@@ -22,7 +22,7 @@ VMALLOC_RESERVE = 128 * MIB
 VMALLOC_OFFSET = 8 * MIB  # a hole: who runs over the end of the direct map hits nothing
 
 
-@kernel("arch/x86/include/asm/fixmap.h", "__fix_to_virt", traced=False)
+@kernel("include/asm-generic/fixmap.h", "__fix_to_virt", traced=False)
 def fix_to_virt(slot: int) -> int:
     """The address of a slot of the fixmap.
 

@@ -29,7 +29,7 @@ def parse_highmem(boot: Boot, value: str) -> None:
 
 
 @early_param("vmalloc")
-@kernel("arch/x86/mm/pgtable.c", "parse_vmalloc")
+@kernel("arch/x86/mm/pgtable_32.c", "parse_vmalloc")
 def parse_vmalloc(boot: Boot, value: str) -> None:
     """vmalloc=SIZE: so many addresses are for vmalloc; lowmem has what is left."""
     if boot.config.highmem:
