@@ -42,6 +42,10 @@ class Lab:
         settings.mkdir(parents=True)
         quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+        # JupyterLab takes cells that are out of sight out of the page; a test wants to see them all.
+        notebook = home / "settings" / "@jupyterlab" / "notebook-extension"
+        notebook.mkdir(parents=True)
+        (notebook / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         environment = {
             **os.environ,
             "HOME": str(home),

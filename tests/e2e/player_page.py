@@ -26,7 +26,7 @@ class PlayerPage:
 
     def sentence(self) -> str:
         """What just happened, as a screen reader hears it."""
-        return str(self.part("sentence").inner_text())
+        return str(self.part("sentence").text_content())
 
     def picture(self) -> str:
         """The picture as a string that differs when the picture differs: pixels of a canvas, or the SVG's source."""

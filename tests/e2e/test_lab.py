@@ -68,6 +68,7 @@ def test_a_lecture_runs_and_its_player_steps_there_and_back(name: str, lab: Lab,
     assert errors.count() == 0, errors.all_inner_texts()
 
     player = PlayerPage(page)
+    page.wait_for_timeout(1000)  # Run All scrolls to the last cell when it is done
     player.root.scroll_into_view_if_needed(timeout=TIMEOUT)
     player.root.focus()
     # The first drawing may come before the fonts and the width of the page are final: go there twice.
