@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
+from kmemlab.mm.context import Context
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.node import PglistData
@@ -65,6 +66,7 @@ class Mm(Struct):
         names = boot.config.zone_names
         self.boot = boot
         self.numa = numa
+        self.current = Context(boot.printk)
         self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)

@@ -37,7 +37,7 @@ PAGES_PER_SECTION = 1 << SECTION_ORDER
 """The memory map exists for whole sections of 128 MiB, so it covers a little more than the RAM."""
 
 
-@kernel("include/linux/mm_types.h", "struct page", left_out="mapping, index, mapcount, memcg: with the page cache")
+@kernel("include/linux/mm_types.h", "struct page", left_out="memcg, KASAN, NUMA balancing; virtual")
 class MemMap(Struct):
     """The page frames 0 … `max_pfn` - 1 of a machine, then `list_heads` nodes for the lists they are on.
 
@@ -48,6 +48,11 @@ class MemMap(Struct):
     buddy: Column
     owned: Column
     refcount: Column
+    flags: Column
+    mapcount: Column
+    mapping: Column
+    index: Column
+    private: Column
     pageblock: Column
     section_slot: Column
     page_slot: Column
@@ -61,6 +66,11 @@ class MemMap(Struct):
         self.buddy = column("B", max_pfn + list_heads)
         self.owned = column("B", max_pfn)
         self.refcount = column("i", max_pfn)
+        self.flags = column("I", max_pfn)  # PG_… only; node and zone are kept by section, below
+        self.mapcount = column("i", max_pfn)  # page tables that map the page; C counts from -1
+        self.mapping = column("i", max_pfn)  # the number of what it is a page of (a file, anonymous memory); 0: nothing
+        self.index = column("q", max_pfn)  # which page of that
+        self.private = column("q", max_pfn)
         # Per 2**9 pages: their mobility type, flipped, so that movable ones (nearly all) are 0 and cost nothing.
         self.pageblock = column("B", max_pfn >> PAGEBLOCK_ORDER)
         # 1 + the slot of the zone, or 0 where there is no memory. C keeps node and zone in each page's flags; here a

@@ -16,15 +16,9 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import KernelConfig
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.memory_model import MemoryModelKind
+from kmemlab.types.pageflags import PAGEFLAGS
 from kmemlab.types.units import round_up
 
-# enum pageflags: the number of a flag is its bit. The last one is there on 64 bits only.
-PAGEFLAGS = (
-    "PG_locked", "PG_referenced", "PG_uptodate", "PG_dirty", "PG_lru", "PG_active", "PG_workingset", "PG_waiters",
-    "PG_error", "PG_slab", "PG_owner_priv_1", "PG_arch_1", "PG_reserved", "PG_private", "PG_private_2",
-    "PG_writeback", "PG_head", "PG_mappedtodisk", "PG_reclaim", "PG_swapbacked", "PG_unevictable", "PG_mlocked",
-    "PG_uncached", "PG_hwpoison", "PG_arch_2",
-)  # fmt: skip
 # A bit that means one thing for one kind of page and another for another kind.
 ALIASES = {
     "PG_readahead": "PG_reclaim",
