@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kmemlab.cli.places import FOLDERS, clone, originals
+from kmemlab.cli.places import FOLDERS, WORKING_COPY, clone, originals
+from kmemlab.course.working_copy import fill_up
 from kmemlab.types.errors import KmemlabError
 
-WORKING_COPY = "kmemlab-course"
 NEEDED = ("jupyterlab", "ipywidgets", "anywidget", "graphviz")
 
 
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def course_folder(chosen: Path | None) -> Path:
-    """The folder to work in: the clone itself, or a working copy that is filled up with what it lacks."""
+    """The folder to work in: the clone itself, or a working copy that is filled up and brought up to date."""
     source = originals()
     if source is None:
         raise KmemlabError(
@@ -59,38 +58,15 @@ def course_folder(chosen: Path | None) -> Path:
         return source
     folder = (chosen or Path.cwd() / WORKING_COPY).expanduser().resolve()
     try:
-        added, kept = fill_up(folder, source)
+        filled = fill_up(folder, source, FOLDERS)
     except OSError as error:
         raise KmemlabError(
             f"the working copy {folder} can't be written: {error.strerror}",
             where="kmemlab lab",
             remedy="choose another with --dir",
         ) from None
-    print(
-        f"{folder}: {added} files added, {kept} of yours kept. To begin one anew, rename it and start again.",
-        flush=True,
-    )
+    print(f"{folder}: {filled}. To begin an exercise anew: kmemlab course reset NAME", flush=True)
     return folder
-
-
-def fill_up(folder: Path, source: Path) -> tuple[int, int]:
-    """Copy what the folder lacks; a file that is there is the student's, and stays. Returns (added, kept)."""
-    added = kept = 0
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for original in sorted((source / name).rglob("*")):
-            place = folder / name / original.relative_to(source / name)
-            if original.is_dir() or ".ipynb_checkpoints" in original.parts:
-                continue
-            if place.exists():
-                kept += 1
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            half = place.with_name(f".{place.name}.new")
-            shutil.copyfile(original, half)
-            os.replace(half, place)
-            added += 1
-    return added, kept
 
 
 def trust_lectures(folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import kmemlab
+from kmemlab.types.errors import KmemlabError
 
 PACKAGE = Path(kmemlab.__file__).resolve().parent
 SHIPPED = PACKAGE / "_course"  # the wheel puts notebooks/ and exercises/ there
 FOLDERS = ("notebooks", "exercises")
+WORKING_COPY = "kmemlab-course"
 
 
 def clone() -> Path | None:
@@ -24,3 +26,20 @@ def clone() -> Path | None:
 def originals() -> Path | None:
     """The folder that holds the notebooks as they were written: the clone's, else the package's own."""
     return clone() or (SHIPPED if SHIPPED.is_dir() else None)
+
+
+def working_folder(chosen: Path | None) -> Path:
+    """Where the student works: the folder chosen, the clone, or the working copy in or above this folder.
+
+    Raises `KmemlabError` where there is none.
+    """
+    here = Path.cwd()
+    tried = [chosen.expanduser()] if chosen else [*filter(None, [clone()]), here / WORKING_COPY, here, *here.parents]
+    for folder in tried:
+        if (folder / "exercises").is_dir():
+            return folder
+    raise KmemlabError(
+        f"{tried[0]} holds no course: it has no folder exercises/",
+        where="the working folder",
+        remedy="run `kmemlab lab` once, which makes one, or name it with --dir",
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from kmemlab.course.judge import CheckResult
 
 # JupyterLab's own colours follow its light and dark theme; the words carry the meaning, the bar only repeats it.
 _HELD, _BROKEN, _OPEN = "#009E73", "#D55E00", "#777776"
+_CREDIT = re.compile(r", ([0-9.]+) of [0-9]+ points$")
 _STYLE = (
     "border:1px solid var(--jp-border-color2,#bdbdbd);border-left:6px solid {colour};padding:8px 12px;max-width:960px;"
     "color:var(--jp-content-font-color1,#212121);font-family:var(--jp-content-font-family,sans-serif)"
@@ -39,6 +41,16 @@ def text_box(result: CheckResult) -> str:
     headline, facts = rows(result)
     width = max((len(name) for name, _ in facts), default=0) + 1
     return "\n".join([headline, *(f"  {name + ':':<{width}} {fact}" for name, fact in facts)])
+
+
+def credit(text: str) -> float:
+    """The points that a box, as text, gave; 0 for an unsolved task and for any other text.
+
+    >>> credit("e820.last_pfn: 2 of 3 cases hold, 1.5 of 2 points\n  law: …")
+    1.5
+    """
+    given = _CREDIT.search(text.partition("\n")[0])
+    return float(given[1]) if given else 0.0
 
 
 def html_box(result: CheckResult) -> str:

@@ -401,3 +401,33 @@ def test_course_build_and_check_elsewhere(tmp_path: Path, capsys: pytest.Capture
     assert main(["course", "build", "--check", "--root", str(tmp_path)]) == 0
     assert main(["course", "format", str(tmp_path / "solutions" / "01_a.ipynb")]) == 0
     assert capsys.readouterr().out.endswith("unchanged\n")
+
+
+# -- course: progress and reset ----------------------------------------------------------------------------------------
+
+
+def test_progress_of_the_clone_is_what_its_exercises_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["course", "progress"]) == 0
+    assert "In all 0 of" in capsys.readouterr().out
+    assert main(["course", "progress", "--json"]) == 0
+    chapters = json.loads(capsys.readouterr().out)
+    assert [chapter["name"] for chapter in chapters] == [p.stem for p in sorted((ROOT / "exercises").glob("*.ipynb"))]
+
+
+def test_reset_in_a_working_copy_keeps_the_old_file(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kmemlab.cli import course, places
+
+    monkeypatch.setattr(course, "originals", lambda: shipped)
+    monkeypatch.setattr(places, "clone", lambda: None)
+    shutil.copyfile(ROOT / "exercises" / "01_e820.ipynb", shipped / "exercises" / "01_e820.ipynb")
+    folder = lab.course_folder(None)
+    mine = folder / "exercises" / "01_e820.ipynb"
+    mine.write_text("my answer")
+    assert main(["course", "reset", "01"]) == 0
+    assert mine.read_bytes() == (ROOT / "exercises" / "01_e820.ipynb").read_bytes()
+    assert (folder / "exercises" / "kept" / "01_e820.1.ipynb").read_text() == "my answer"
+    assert "01_e820.1.ipynb" in capsys.readouterr().out
+    assert main(["course", "reset", "77_none"]) == 2
+    assert "01_e820" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""The progress page says what the saved checks said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kmemlab.course.notebook import BadNotebook, write
+from kmemlab.course.progress import progress
+
+
+def check_cell(task: str, points: int, shown: str) -> dict[str, Any]:
+    name = task.replace(".", "-") + "-check"
+    outputs = [{"output_type": "display_data", "data": {"text/plain": shown}, "metadata": {}}] if shown else []
+    mark = {"grade_id": name, "points": points, "solution": False, "grade": True, "locked": True, "schema_version": 3}
+    return {
+        "cell_type": "code", "id": name, "metadata": {"nbgrader": mark}, "source": f'check("{task}", answer)',
+        "execution_count": 1, "outputs": outputs,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    cells = [
+        check_cell("toy.whole", 10, "toy.whole: holds on all 9 public cases, 10 of 10 points"),
+        check_cell("toy.part", 10, "toy.part: 2 of 4 cases hold, 2.5 of 10 points\n  law: no page is lost"),
+        check_cell("toy.open", 5, "toy.open: not solved yet\n  hint: …"),
+        check_cell("toy.untried", 5, ""),
+        check_cell("toy.boaster", 5, "toy.boaster: holds on all 9 public cases, 5000 of 5 points"),
+    ]
+    write(tmp_path / "exercises" / "98_toy.ipynb", {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    (tmp_path / "exercises" / "99_broken.ipynb").write_text("{")
+    return tmp_path
+
+
+def test_points_are_those_that_the_checks_gave(folder: Path) -> None:
+    toy = progress(folder).chapters[0]
+    assert [result.points for result in toy.results] == [10, 2.5, 0, 0, 5]
+    assert (toy.solved, toy.points, toy.of) == (2, 17.5, 35)
+
+
+def test_the_text_and_the_table_say_the_same(folder: Path) -> None:
+    found = progress(folder)
+    text = found.text()
+    assert "98_toy     ■□□□■  2 of 5 tasks, 17.5 of 35 points" in text
+    assert "99_broken" in text
+    assert "is no notebook" in text
+    html = found._repr_mimebundle_()["text/html"]
+    for fact in ("98_toy", "■□□□■", "2 of 5 tasks, 17.5 of 35 points", "toy.part, toy.open, toy.untried"):
+        assert fact in html
+    assert text.splitlines()[-1] == "In all 2 of 5 tasks, 17.5 of 35 points, as the exercises were saved last."
+
+
+def test_it_is_found_from_a_notebook_s_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "notebooks").mkdir()
+    monkeypatch.chdir(folder / "notebooks")
+    assert len(progress().chapters) == 2
+
+
+def test_a_folder_without_exercises_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadNotebook, match="holds no exercises"):
+        progress(tmp_path)
+
+
+def test_what_the_box_prints_is_what_the_page_reads() -> None:
+    from kmemlab.course.box import credit, text_box
+    from kmemlab.course.desk import result_of
+    from kmemlab.course.student import Student
+    from kmemlab.course.tasks import load_all
+
+    task = next(iter(load_all()))
+    wrong = result_of(task.name, lambda *args: None, Student())
+    assert credit(text_box(wrong)) == pytest.approx(wrong.points, abs=0.05)
