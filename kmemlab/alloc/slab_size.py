@@ -40,9 +40,8 @@ REDZONE_ALIGN = 8
 RED_ZONE_SIZE = 8
 
 FreelistCache = Callable[[int], tuple[int, bool] | None]
-"""The cache that kmalloc takes so many bytes from: the size of its objects, and whether its own bytes are off its slabs.
-
-None if that cache was not made yet."""
+"""The cache that kmalloc takes so many bytes from: the size of its objects, and whether it keeps its own bytes off its
+slabs. None if that cache was not made yet."""
 
 
 @invented("what C hands from function to function in a half-finished struct kmem_cache")
