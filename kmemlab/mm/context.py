@@ -41,6 +41,7 @@ class Context(Struct):
     pid = Cell()
     flags = Cell()  # PF_…
     oom_victim = Cell()  # tsk_is_oom_victim(current)
+    pagefault_disabled = Cell()  # > 0: a page that is not there is an error at once, as nobody may sleep to fetch it
     jiffies = Cell()  # ticks of the one clock, HZ a second
 
     comm: Column

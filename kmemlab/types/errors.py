@@ -46,6 +46,10 @@ class OutOfMemory(KmemlabError):
     """No page could be had: C's `NULL` or `-ENOMEM` where the caller doesn't branch on it."""
 
 
+class MustWait(KmemlabError):
+    """The caller would sleep until another task gives something back; here one task runs at a time."""
+
+
 class TooLarge(KmemlabError):
     """The simulated machine needs more cells than this computer can hold."""
 
