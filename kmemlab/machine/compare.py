@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.boot_files import boot_files
 from kmemlab.machine.facts import READERS, TITLES, Fact, facts_of
 from kmemlab.machine.machine import Machine
+from kmemlab.machine.saved_text import read_text
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadCapture
 
@@ -147,25 +146,6 @@ def read_capture(folder: Path) -> Mapping[str, str]:
             "there is nothing to compare with", where=str(folder), remedy=f"save one of {', '.join(READERS)} there"
         )
     return texts
-
-
-@invented("a part of read_capture", traced=False)
-def read_text(folder: Path, name: str) -> str | None:
-    """A text of the folder, packed or not; None if it is not there."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        try:
-            packed = path.read_bytes()
-            return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode()
-        except FileNotFoundError:
-            continue
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            what = "this file is packed, and breaks off or is damaged"
-        except UnicodeDecodeError:
-            what = "this file is no text"
-        except OSError as error:
-            what = f"this file can't be read: {error.strerror}"
-        raise BadCapture(what, where=str(path), remedy="copy it again")
-    return None
 
 
 @invented("model and machine are compared")
