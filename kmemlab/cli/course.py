@@ -107,7 +107,7 @@ def run_build(options: argparse.Namespace) -> int:
         )
     if options.check:
         found = list(differences(root))
-        print("\n".join(found) if found else f"{len(pairs(root))} exercises equal a fresh build")
+        print("\n".join(found) if found else f"{len(pairs(root))} exercises and the pages equal a fresh build")
         return 1 if found else 0
     changed = build(root)
     for path in changed:

@@ -1,5 +1,7 @@
 """Exercises are built: solutions/NN_topic.ipynb → exercises/NN_topic.ipynb, by a pure function.
 
+So are the table of contents and the glossary, from the lectures.
+
 solutions/05_buddy.ipynb    edited by hand, with outputs      the one source
         │  answers out, outputs out, ids kept
         ▼
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kmemlab.course.contents import contents_text
+from kmemlab.course.glossary import glossary_text
 from kmemlab.course.marks import is_answer, mark_of, require
 from kmemlab.course.notebook import BadNotebook, Cell, Notebook, canonical, read, write
 from kmemlab.course.strip import strip_answers
@@ -73,7 +77,18 @@ def build(root: Path) -> list[Path]:
     changed = [(path, notebook) for path, notebook in fresh if not _holds(path, canonical(notebook))]
     for path, notebook in changed:
         write(path, notebook)
-    return [path for path, _ in changed]
+    pages = [(path, text) for path, text in fresh_pages(root) if not _holds(path, text)]
+    for path, text in pages:
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return [path for path, _ in changed + pages]
+
+
+def fresh_pages(root: Path) -> list[tuple[Path, str]]:
+    """The table of contents and the glossary, made from the lectures; none where there are no lectures."""
+    folder = root / "notebooks"
+    if not any(folder.glob("*.ipynb")):
+        return []
+    return [(folder / "contents.md", contents_text(root)), (folder / "glossary.md", glossary_text(root))]
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -88,6 +103,9 @@ def differences(root: Path) -> Iterator[str]:
             yield f"{pair.exercise.name}: not built"
         elif not _holds(pair.exercise, canonical(fresh)):
             yield f"{pair.exercise.name}: {_first_difference(pair.exercise, fresh)}"
+    for path, text in fresh_pages(root):
+        if not _holds(path, text):
+            yield f"{path.name}: differs from a fresh build"
 
 
 def _first_difference(path: Path, fresh: Notebook) -> str:
