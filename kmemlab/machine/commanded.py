@@ -88,3 +88,13 @@ class Commanded:
 @functools.cache
 def _names(method: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(method).parameters)[1:]
+
+
+@invented("C's compiler says it", traced=False)
+def whole_numbers(function: str, **arguments: object) -> None:
+    """Raise `BadRequest` for the first argument that is no whole number."""
+    for name, value in arguments.items():
+        if not isinstance(value, int):
+            raise BadRequest(
+                f"{name} must be a whole number, not {value!r}", where=function, remedy=f"write for example {name}=0"
+            )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmalloc_caches import KmallocCaches
+from kmemlab.alloc.kmap_local import KmapCtrl
+from kmemlab.alloc.page_address import PageAddresses
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
 from kmemlab.boot.e820_setup import e820__finish_early_params, e820__memory_setup
@@ -27,6 +30,7 @@ class Kernel(Struct):
     numa    nodes, distances, the node of each CPU
     mm      the page allocator: nodes, zones, the memory map, tunables
     slab    the caches of kmalloc
+    pkmap   addresses for pages of HighMem, with kmap_ctrl and page_addresses
     """
 
     def __init__(self, spec: MachineSpec) -> None:
@@ -38,6 +42,9 @@ class Kernel(Struct):
         self.numa = NumaInfo(nr_nodes, spec.cpus.possible, fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)
         self.slab = KmallocCaches(self.mm)
+        self.page_addresses = PageAddresses(self.mm)
+        self.pkmap = Pkmap(self.page_addresses)
+        self.kmap_ctrl = KmapCtrl(self.page_addresses)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

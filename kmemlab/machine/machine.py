@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.hardware.spec import MachineSpec, load_spec
-from kmemlab.machine.commanded import Commanded
+from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
@@ -23,7 +25,7 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(Commanded):
+class Machine(HighmemCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -150,9 +152,11 @@ class Machine(Commanded):
                 check_conservation(zone)
 
     def check(self) -> None:
-        """Check every law of every zone; raises `BrokenLaw` that names the first that does not hold."""
+        """Check every law of every zone and of kmap; raises `BrokenLaw` that names the first that does not hold."""
         for zone in self.zones:
             check_zone(zone)
+        check_pkmap(self.kernel.pkmap)
+        check_kmap_local(self.kernel.kmap_ctrl)
         self.check_laws()
 
     def dmesg(self) -> str:
@@ -180,13 +184,3 @@ def _again(spec: MachineSpec, commands: tuple[Command, ...]) -> Machine:
     for command in commands:
         machine._command(command.name, *command.args)
     return machine
-
-
-@invented("C's compiler says it", traced=False)
-def whole_numbers(function: str, **arguments: object) -> None:
-    """Raise `BadRequest` for the first argument that is no whole number."""
-    for name, value in arguments.items():
-        if not isinstance(value, int):
-            raise BadRequest(
-                f"{name} must be a whole number, not {value!r}", where=function, remedy=f"write for example {name}=0"
-            )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kmemlab.alloc.hugetlb import hugetlb_init
 from kmemlab.alloc.kmalloc_caches import kmem_cache_init
+from kmemlab.alloc.page_address import page_address_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
@@ -129,6 +130,7 @@ START_KERNEL = (
     Stage(mk_early_pgtbl_32,           "boot",   "the first page tables: the kernel itself is mapped", only="i386"),
     Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
     Stage(linux_banner,                "boot",   "the first line of the log"),
+    Stage(page_address_init,           "page_addresses", "kmap's table of who is mapped where", only="i386"),
     Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),
     Stage(setup_command_line,          "boot",   "the command line is kept"),
     Stage(setup_per_cpu_areas,         "boot, numa", "each CPU's own variables"),

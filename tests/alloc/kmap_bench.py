@@ -1,0 +1,33 @@
+"""An i386 machine with HighMem, booted once; each test gets a copy of its own."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from kmemlab.machine.machine import Machine
+from kmemlab.sim.struct import Struct, structs_of
+from kmemlab.types.gfp import GFP_HIGHUSER
+from tests.boot.captures import MACHINES
+
+PAE, CLASSIC = "i386-pae-2g-2cpu", "i386-4g-2cpu"
+
+
+@cache
+def booted(name: str) -> Machine:
+    return Machine.boot(MACHINES / name)
+
+
+def machine_of(name: str = PAE) -> Machine:
+    """A machine of its own, just booted."""
+    return booted(name).fork()
+
+
+def high_pages(machine: Machine, count: int) -> list[int]:
+    """Pages of HighMem."""
+    return [machine.alloc_pages(GFP_HIGHUSER) for _ in range(count)]
+
+
+def state(root: Struct) -> list[bytes]:
+    """All that changes in a machine, as bytes."""
+    plain = [getattr(view, "plain", view) for struct in structs_of(root) for _, view in struct.columns()]
+    return [view.tobytes() for view in plain]
