@@ -31,6 +31,8 @@ class Player:
     `folded` names C functions that are told as one step each. `shown` is the step of the still picture (the last one).
     """
 
+    tree_name = "call tree"
+
     def __init__(
         self,
         timeline: Timeline,
@@ -74,7 +76,7 @@ class Player:
         if here.source:
             lines = [("> " if i == here.line else "  ") + line for i, line in enumerate(here.source.lines)]
             parts += ["", here.source.title, *lines]
-        parts += ["", "call tree", *(f"  {line}" for line in here.stack)]
+        parts += ["", self.tree_name, *(f"  {line}" for line in here.stack)]
         if here.sight.proc:
             parts += ["", self.proc_name, *(f"  {line}" for line in here.sight.proc.split("\n"))]
         parts += ["", "what changed", *(f"  {line}" for line in here.changed or ("nothing",))]
@@ -83,7 +85,8 @@ class Player:
     def figure(self, step: int | None = None) -> Figure:
         """A step as a still figure."""
         at = self._number(step)
-        return Figure.drawn(still(self.steps[at], at, len(self.steps), self.stage, self.proc_name), self.text(at))
+        drawing = still(self.steps[at], at, len(self.steps), self.stage, self.proc_name, self.tree_name)
+        return Figure.drawn(drawing, self.text(at))
 
     def svg(self, step: int | None = None) -> str:
         """A step as an SVG document."""
@@ -152,6 +155,7 @@ class Player:
             "stages": STAGES,
             "stage": STAGES.index(self.stage) if self.stage in STAGES else -1,
             "procName": self.proc_name,
+            "treeName": self.tree_name,
             "orders": ORDERS,
             "steps": steps,
             "texts": texts.items,

@@ -15,7 +15,7 @@ _RIGHT = 640
 _LINE = 17.5
 
 
-def still(step: Step, at: int, count: int, stage: str, proc_name: str) -> Svg:
+def still(step: Step, at: int, count: int, stage: str, proc_name: str, tree_name: str = "call tree") -> Svg:
     """Draw a step as the player shows it, without the controls."""
     said = step.said.replace("`", "")
     drawing = Svg(WIDTH, 0, f"Step {at + 1} of {count}", f"{said} {step.sight.alt}")
@@ -29,7 +29,7 @@ def still(step: Step, at: int, count: int, stage: str, proc_name: str) -> Svg:
     y = top + 6.0
     if step.source:
         y = _section(drawing, y, f"kernel function  ·  {step.source.title}", *_excerpt(step))
-    y = _section(drawing, y, "call tree", list(step.stack), len(step.stack) - 1)
+    y = _section(drawing, y, tree_name, list(step.stack), len(step.stack) - 1)
     if step.sight.proc:
         y = _section(drawing, y, proc_name, step.sight.proc.split("\n"), -1)
     y = _section(drawing, y, "what changed", list(step.changed) or ["nothing"], -1)

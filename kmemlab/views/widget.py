@@ -17,14 +17,28 @@ def asset(name: str) -> str:
     return (files("kmemlab.views") / "assets" / name).read_text(encoding="utf-8")
 
 
-def script(name: str, mount: str) -> str:
+Scripts = str | tuple[str, ...]
+"""The assets that a widget is made of, besides what all share."""
+
+
+def parts_of(names: Scripts) -> str:
+    """The scripts of a widget, what all share first."""
+    return "\n".join(asset(name) for name in ("frames.js", *((names,) if isinstance(names, str) else names)))
+
+
+def script(names: Scripts, mount: str) -> str:
     """The JavaScript module of a widget: what it shares with the others, its own part, and how it is mounted."""
     render = f"render({{ model, el }}) {{ return {mount}(model, el); }}"
-    return f"{asset('frames.js')}\n{asset(name)}\nexport default {{ {render} }};\n"
+    return f"{parts_of(names)}\nexport default {{ {render} }};\n"
 
 
-def make_widget(name: str, mount: str, data: dict[str, Any], cursor: int) -> Any:
-    """A live widget; `cursor` is the only trait that changes. Raises `KmemlabError` where anywidget is missing."""
+def make_widget(
+    names: Scripts, mount: str, data: dict[str, Any], cursor: int, more: dict[str, Any] | None = None
+) -> Any:
+    """A live widget. `cursor` changes, and so do the traits that `more` names with their first values.
+
+    Raises `KmemlabError` where anywidget is missing.
+    """
     try:
         import anywidget
         import traitlets
@@ -35,11 +49,12 @@ def make_widget(name: str, mount: str, data: dict[str, Any], cursor: int) -> Any
             remedy="pip install anywidget, or use .svg() and .text()",
         ) from None
     traits = {
-        "_esm": script(name, mount),
+        "_esm": script(names, mount),
         "_css": asset("style.css"),
         "data": traitlets.Dict().tag(sync=True),
         "cursor": traitlets.Int(0).tag(sync=True),
     }
+    traits |= {name: traitlets.Any(first).tag(sync=True) for name, first in (more or {}).items()}
     kind: Any = type(mount.removeprefix("mount"), (anywidget.AnyWidget,), traits)
     return kind(data=data, cursor=cursor)
 
@@ -55,7 +70,7 @@ def mime_bundle(make: Any, svg: str, text: str) -> tuple[dict[str, Any], dict[st
     return {**data, **still}, metadata
 
 
-def page(name: str, mount: str, data: dict[str, Any], cursor: int, title: str, still: str) -> str:
+def page(names: Scripts, mount: str, data: dict[str, Any], cursor: int, title: str, still: str) -> str:
     """An HTML page that plays without Python and without a network."""
     carried = json.dumps({"data": data, "cursor": cursor}, separators=(",", ":")).replace("</", "<\\/")
     return f"""<!DOCTYPE html>
@@ -87,8 +102,7 @@ const media = window.matchMedia("(prefers-color-scheme: dark)");
 const theme = () => document.body.classList.toggle("kml-dark", media.matches);
 media.addEventListener("change", theme);
 theme();
-{asset("frames.js")}
-{asset(name)}
+{parts_of(names)}
 {mount}(model, document.getElementById("here"));
 </script>
 </body>

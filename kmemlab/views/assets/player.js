@@ -17,7 +17,7 @@ function mountPlayer(model, el) {
     return { head, box };
   };
   const source = section("player-source", "kernel function");
-  const tree = section("player-calls", "call tree");
+  const tree = section("player-calls", data.treeName);
   const proc = section("player-proc", data.procName);
   // Linux prints some wide tables: they get the whole width, below.
   const wide = Math.max(...steps.map((s) => Math.max(...text(s.proc).split("\n").map((line) => line.length)))) > 88;
@@ -92,7 +92,7 @@ function mountPlayer(model, el) {
     const step = steps[at], shown = data.sources[step.source];
     const parts = [`Step ${at + 1} of ${steps.length}. ${text(step.said).replaceAll("`", "")}`, "", text(step.alt)];
     if (shown) parts.push("", shown.title, ...shown.lines.map((line, i) => (i === step.line ? "> " : "  ") + line));
-    parts.push("", "call tree", ...step.stack.map((i) => `  ${text(i)}`));
+    parts.push("", data.treeName, ...step.stack.map((i) => `  ${text(i)}`));
     if (text(step.proc)) parts.push("", data.procName, ...text(step.proc).split("\n").map((line) => `  ${line}`));
     parts.push("", "what changed", ...(step.changed.length ? step.changed.map((i) => `  ${text(i)}`) : ["  nothing"]));
     return parts.join("\n");
