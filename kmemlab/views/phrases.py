@@ -14,7 +14,7 @@ from kmemlab.sim.timeline import Call
 from kmemlab.types import gfp as flags
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
-from kmemlab.types.units import U64_MAX, size_text
+from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
 
 Block = tuple[int, int]
 Tell = Callable[["Told"], str]
@@ -103,7 +103,32 @@ def _isolated(t: Told) -> str:
     return f"{t.by} cuts the regions in two where {_memory(t)} starts and ends."
 
 
+def _table_taken(t: Told) -> str:
+    return f"{t.by} needs a table: it gets page frame {t.call.value:#x}."
+
+
+def _table_entered(t: Told) -> str:
+    name = ("pgd", "p4d", "pud", "pmd")[t.args["level"]]
+    return f"{t.by} lets the {name}'s entry for {t.args['paddr']:#x} name the table in page frame {t.args['pfn']:#x}."
+
+
+def _pages_entered(t: Told) -> str:
+    size = t.args["boot"].swapper_pg_dir.layout.levels[t.args["level"]].size
+    count = t.args["last"] - t.args["first"]
+    entries = "1 entry: a page" if count == 1 else f"{count} entries: pages"
+    return f"{t.by} fills {entries} of {size_text(size)}, from {t.args['first'] * size:#x} on."
+
+
+def _range_mapped(t: Told) -> str:
+    start, end = t.args["start_pfn"] << PAGE_SHIFT, t.args["end_pfn"] << PAGE_SHIFT
+    return f"{t.by} notes that [{start:#x}-{end - 1:#x}] is mapped: tables may lie there from now on."
+
+
 EFFECTS: dict[str, Tell] = {
+    "alloc_low_pages": _table_taken,
+    "enter_table": _table_entered,
+    "enter_pages": _pages_entered,
+    "add_pfn_range_mapped": _range_mapped,
     "memblock_insert_region": _inserted,
     "memblock_remove_region": _region_removed,
     "memblock_merge_regions": _merged,
@@ -142,7 +167,17 @@ def _found(t: Told) -> str:
     return f"{t.by} asks for {size} aligned to {align:#x}: the {side} free place is at {t.call.value:#x}."
 
 
+def _split(t: Told) -> str:
+    names = ((3, "1 GiB"), (2, size_text(t.args["boot"].direct_map.pmd_size)), (0, "4 KiB"))
+    pieces = [
+        f"[{start:#x}-{end - 1:#x}] by {next(name for bit, name in names if not bit or mask & 1 << bit)}"
+        for start, end, mask in t.call.value
+    ]
+    return f"{t.name} cuts it where the size of pages changes: {', '.join(pieces)}."
+
+
 VERDICTS: dict[str, Tell] = {
+    "split_mem_range": _split,
     "zone_watermark_fast": _watermark,
     "find_next_best_node": _next_best,
     "memblock_find_in_range_node": _found,
@@ -256,7 +291,30 @@ def _memblock_add_range(t: Told) -> str:
     return f"{t.name} adds to the list `{t.args['type'].name}` what it doesn't cover yet of {_memory(t)}."
 
 
+def _map_range(t: Told) -> str:
+    start, end = t.args["start"], t.args["end"]
+    return f"{t.name} is to map [{start:#x}-{end - 1:#x}], {size_text(end - start)}."
+
+
+def _map_window(t: Told) -> str:
+    start, end = t.args["r_start"], t.args["r_end"]
+    return f"{t.name} maps the window [{start:#x}-{end - 1:#x}], {size_text(end - start)}: only what is RAM of it."
+
+
+def _map_level(t: Told) -> str:
+    start, end = t.args["start"], t.args["end"]
+    level = {"phys_p4d_init": "512 GiB", "phys_pud_init": "1 GiB", "phys_pmd_init": "2 MiB", "phys_pte_init": "4 KiB"}
+    return f"{t.name} goes over the entries for {level[t.call.name]} each that [{start:#x}-{end - 1:#x}] touches."
+
+
 ENTRIES: dict[str, Tell] = {
+    "init_memory_mapping": _map_range,
+    "kernel_physical_mapping_init": _map_range,
+    "init_range_memory_mapping": _map_window,
+    "phys_p4d_init": _map_level,
+    "phys_pud_init": _map_level,
+    "phys_pmd_init": _map_level,
+    "phys_pte_init": _map_level,
     "memblock_add_range": _memblock_add_range,
     "memblock_add": _memblock_add,
     "memblock_reserve": _memblock_reserve,
