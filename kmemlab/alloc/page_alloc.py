@@ -1,21 +1,21 @@
-"""The page allocator's way from a request to a block, and back.
+"""The page allocator's way from a request to a block.
 
 alloc_pages ──▶ __alloc_pages ──▶ get_page_from_freelist     zone after zone of the node's zonelist:
                                     zone_watermark_fast        may it give?
-                                    rmqueue ──▶ __rmqueue      take a block (mm/fallback.py, mm/buddy.py)
-free_pages ───▶ __free_pages ──▶ free_pages_prepare          is this a block that somebody holds?
-                                 __free_pages_ok ──▶ __free_one_page (mm/buddy.py)
+                                    rmqueue ┬▶ rmqueue_pcplist   take a block of this CPU's lists (mm/pcp.py)
+                                            └▶ rmqueue_buddy     or from the buddy (mm/fallback.py, mm/buddy.py)
 """
 
 from __future__ import annotations
 
-from kmemlab.alloc.wrong_free import wrong_free
-from kmemlab.mm.buddy import FPI_NONE, free_one_page
+from kmemlab.alloc.page_free import free_pages_inner, page_zone
 from kmemlab.mm.fallback import rmqueue_inner
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import MAX_ORDER, page_zone_id
+from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
+from kmemlab.mm.pcp import rmqueue_pcplist_inner
+from kmemlab.mm.per_cpu_pages import pcp_allowed_order
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone
 from kmemlab.mm.zone_watermark_ok import (
     ALLOC_MIN_RESERVE,
     ALLOC_NON_BLOCK,
@@ -30,7 +30,8 @@ from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.gfp import gfp_migratetype_bits, gfp_zone_name
 from kmemlab.types.migratetype import MIGRATE_UNMOVABLE
-from kmemlab.types.zone_type import MAX_NR_ZONES
+
+__all__ = ["alloc_pages_inner", "free_pages_inner", "page_zone"]
 
 
 @kernel("include/linux/gfp.h", "gfp_zone", traced=False)
@@ -47,23 +48,30 @@ def gfp_migratetype(mm: Mm, gfp: int) -> int:
     return MIGRATE_UNMOVABLE if mm.page_group_by_mobility_disabled else gfp_migratetype_bits(gfp)
 
 
-@kernel("include/linux/mm.h", "page_zone", traced=False)
-def page_zone(mm: Mm, pfn: int) -> Zone | None:
-    """The zone that a page frame belongs to, or None where there is no memory map."""
-    page = mm.page
-    if not 0 <= pfn < page.max_pfn:
-        return None
-    slot = page_zone_id(page, pfn) - 1
-    return mm.node_data[slot // MAX_NR_ZONES].node_zones[slot % MAX_NR_ZONES] if slot >= 0 else None
-
-
-@kernel("mm/page_alloc.c", "rmqueue", left_out="per-CPU lists: every block comes from the buddy", lock="zone->lock")
-def rmqueue(mm: Mm, zone: Zone, order: int, migratetype: int) -> int | None:
+@kernel("mm/page_alloc.c", "rmqueue_buddy", lock="zone->lock")
+def rmqueue_buddy(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype: int) -> int | None:
     """Take a block from the zone's free lists and count it as no longer free."""
-    pfn = rmqueue_inner(zone, order, migratetype, mm.page_group_by_mobility_disabled)
+    pfn = rmqueue_inner(mm, zone, order, migratetype, alloc_flags)
     if pfn is not None:
         zone.vm_stat[NR_FREE_PAGES] -= 1 << order
     return pfn
+
+
+@kernel("mm/page_alloc.c", "rmqueue_pcplist", left_out="finding the lists locked: then C takes the page from the buddy")
+def rmqueue_pcplist(mm: Mm, zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int | None:
+    """Take a block from this CPU's lists. A CPU that takes pages gives back fewer at a time later."""
+    cpu = mm.current.cpu
+    zone.per_cpu_pageset.free_factor[cpu] >>= 1
+    return rmqueue_pcplist_inner(mm, zone, cpu, order, migratetype, alloc_flags)
+
+
+@kernel("mm/page_alloc.c", "rmqueue")
+def rmqueue(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype: int) -> int | None:
+    """Take a block of the zone: from this CPU's lists if its order has any, else from the buddy."""
+    pfn = None
+    if pcp_allowed_order(zone.per_cpu_pageset, order):
+        pfn = rmqueue_pcplist(mm, zone, order, migratetype, alloc_flags)
+    return rmqueue_buddy(mm, zone, order, alloc_flags, migratetype) if pfn is None else pfn
 
 
 @kernel(
@@ -85,7 +93,7 @@ def get_page_from_freelist(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: 
             zone, order, wmark_pages(zone, alloc_flags & ALLOC_WMARK_MASK), highest, alloc_flags
         ):
             continue
-        pfn = rmqueue(mm, zone, order, migratetype)
+        pfn = rmqueue(mm, zone, order, alloc_flags, migratetype)
         if pfn is not None:
             prep_new_page(zone, pfn, order)
             return pfn
@@ -134,31 +142,3 @@ def alloc_pages_inner(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
         )
     pfn = get_page_from_freelist(mm, gfp, order, ALLOC_WMARK_LOW, nid)
     return alloc_pages_slowpath(mm, gfp, order, nid) if pfn is None else pfn
-
-
-@kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, poisoning, page_owner")
-def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
-    """Check that the block is one that somebody holds, of this order; returns its zone.
-
-    Raises `BadRequest` for a block that was never handed out or has another order, `DoubleFree` for one that is free.
-    """
-    zone = page_zone(mm, pfn)
-    if zone is None or zone.page.owned[pfn] != 1 + order:
-        raise wrong_free(mm.page, zone, pfn, order)
-    return zone
-
-
-@kernel("mm/page_alloc.c", "__free_pages_ok", left_out="per-CPU lists, the PGFREE counter")
-def free_pages_ok(zone: Zone, pfn: int, order: int, fpi_flags: int) -> None:
-    """Give a block back to the buddy, on the list of its pageblock's type."""
-    page = zone.page
-    page.refcount[pfn] = 0
-    page.owned[pfn] = 0
-    zone.nr_owned -= 1 << order
-    free_one_page(zone, pfn, order, get_pageblock_migratetype(page, pfn), fpi_flags)
-
-
-@kernel("mm/page_alloc.c", "__free_pages", left_out="compound pages, a reference that somebody else still holds")
-def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
-    """Drop the reference on a block; it was the last, so the block is free again."""
-    free_pages_ok(free_pages_prepare(mm, pfn, order), pfn, order, FPI_NONE)

@@ -14,6 +14,7 @@ from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, PAGES_PER_SECTION
 from kmemlab.mm.node import ZONELIST_FALLBACK, pgdat_end_pfn
+from kmemlab.mm.vm_event import PGFREE
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
     Zone,
@@ -46,6 +47,7 @@ def zone_of(mm: Mm, nid: int, pfn: int) -> Zone:
 def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     """The first time that a block becomes free: it is the zone's to manage from now on."""
     zone.managed_pages += 1 << order
+    mm.vm_event[PGFREE] += 1 << order
     # At the tail: what was there from boot stays whole longest.
     free_one_page(zone, pfn, order, get_pageblock_migratetype(mm.page, pfn), FPI_TO_TAIL)
 
@@ -92,6 +94,7 @@ def hand_over_run(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> bool:
     if not add_free_run(zone, pfn, end_pfn, get_pageblock_migratetype(mm.page, pfn)):
         return False
     zone.managed_pages += end_pfn - pfn
+    mm.vm_event[PGFREE] += end_pfn - pfn
     return True
 
 

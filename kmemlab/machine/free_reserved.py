@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_alloc import page_zone
+from kmemlab.alloc.page_free import free_the_page, page_zone
 from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.smp import num_online_cpus
-from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.zone import get_pageblock_migratetype
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import KIB, PAGE_SIZE, pfn_down, pfn_up, round_up
 
 
-@kernel("mm/page_alloc.c", "free_reserved_area", left_out="poisoning; per-CPU lists")
+@kernel("mm/page_alloc.c", "free_reserved_area", left_out="poisoning")
 def free_reserved_area(mm: Mm, start: int, end: int, what: str) -> None:
     """Give the whole pages of [start, end) to their zones, and say so."""
     first, last = pfn_up(start), pfn_down(end)
@@ -36,7 +34,7 @@ def free_reserved_page(mm: Mm, pfn: int) -> None:
         )
     zone.managed_pages += 1
     mm.totalram_pages += 1
-    free_one_page(zone, pfn, 0, get_pageblock_migratetype(mm.page, pfn))
+    free_the_page(mm, zone, pfn, 0)
 
 
 @invented(

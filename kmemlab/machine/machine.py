@@ -12,9 +12,11 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_highmem import HighmemCommands
+from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
+from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.zone import Zone
 from kmemlab.sim.journal import Command
@@ -25,7 +27,7 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(HighmemCommands, Commanded):
+class Machine(PageCommands, HighmemCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -155,6 +157,7 @@ class Machine(HighmemCommands, Commanded):
         """Check every law of every zone and of kmap; raises `BrokenLaw` that names the first that does not hold."""
         for zone in self.zones:
             check_zone(zone)
+            check_pcp(zone)
         check_pkmap(self.kernel.pkmap)
         check_kmap_local(self.kernel.kmap_ctrl)
         self.check_laws()

@@ -17,6 +17,7 @@ from kmemlab.mm.free_area_init import init_currently_empty_zone
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER, PAGEBLOCK_ORDER, PAGES_PER_SECTION
 from kmemlab.mm.memmap_init import init_pages
+from kmemlab.mm.pageset import setup_zone_pageset
 from kmemlab.mm.watermark import init_per_zone_wmark_min
 from kmemlab.mm.zone import Zone, zone_end_pfn
 from kmemlab.mm.zonelist import build_all_zonelists_late
@@ -135,6 +136,8 @@ def online_pages(mm: Mm, nid: int, pfn: int, nr_pages: int) -> None:
     zone = zone_for_pfn_range(mm, nid, pfn, nr_pages)
     move_pfn_range_to_zone(mm, zone, pfn, nr_pages)
     need_zonelists_rebuild = not zone.present_pages
+    if need_zonelists_rebuild:
+        setup_zone_pageset(mm, zone)
     zone.present_pages += nr_pages
     mm.node_data[nid].node_present_pages += nr_pages
     online_pages_range(mm, zone, pfn, nr_pages)

@@ -51,7 +51,7 @@ def buddyinfo(kernel: Kernel) -> str:
     )
 
 
-@kernel("mm/vmstat.c", "zoneinfo_show", left_out="numa_hit … numa_other; per-CPU lists exist only as their limits")
+@kernel("mm/vmstat.c", "zoneinfo_show", left_out="numa_hit … numa_other")
 def zoneinfo(kernel: Kernel) -> str:
     """Everything about each zone, empty zones too.
 
@@ -98,14 +98,14 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
 
 @invented("a part of zoneinfo_show_print", traced=False)
 def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
-    """The limits of each online CPU's lists; no page is ever on them, as the model has no such lists yet."""
-    lines = ["  pagesets"]
+    """How many pages each online CPU's lists hold, and their limits."""
+    lines, pcp = ["  pagesets"], zone.per_cpu_pageset
     for cpu in range(num_online_cpus(kernel.boot)):
         lines += [
             f"    cpu: {cpu}",
-            "              count: 0",
-            f"              high:  {zone.pageset_high}",
-            f"              batch: {zone.pageset_batch}",
+            f"              count: {pcp.count[cpu]}",
+            f"              high:  {pcp.high[cpu]}",
+            f"              batch: {pcp.batch[cpu]}",
             f"  vm stats threshold: {zone.stat_threshold}",
         ]
     return lines

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from kmemlab.boot.memblock import Memblock, MemblockType
 from kmemlab.machine.kernel import Kernel
+from kmemlab.mm.check_pcp import pcp_blocks
 from kmemlab.mm.free_run import within_run
 from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MIXED, PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.per_cpu_pages import pindex_to_order
 from kmemlab.mm.zone import NR_FREE_PAGES, TOP_ORDER, Zone, free_blocks, zone_end_pfn
 from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented
@@ -29,6 +31,7 @@ _WHY = "views see frozen snapshots, never live state"
 ORDER_MASK = 0x0F
 HEAD = 0x10
 IN_USE = 0x20  # some allocation holds it; the low bits say of which order, where that is known
+ON_PCP = IN_USE | ORDER_MASK  # free, but on a CPU's own list: the buddy counts it as gone
 RESERVED = 0x40  # has a struct page, but was never given to the buddy system
 HOLE = 0x80  # has no struct page of this zone
 
@@ -169,13 +172,15 @@ class FrameMap:
 def cell_text(cell: int) -> str:
     """What a cell of a frame map means.
 
-    >>> cell_text(HEAD | 3), cell_text(IN_USE), cell_text(IN_USE | HEAD | 1)
-    ('free, order 3', 'in use', 'in use, order 1')
+    >>> cell_text(HEAD | 3), cell_text(IN_USE), cell_text(IN_USE | HEAD | 1), cell_text(ON_PCP)
+    ('free, order 3', 'in use', 'in use, order 1', "free, on a CPU's list")
     """
     if cell & HOLE:
         return "hole"
     if cell & RESERVED:
         return "reserved"
+    if cell == ON_PCP:
+        return "free, on a CPU's list"
     if cell & IN_USE:
         return f"in use, order {cell & ORDER_MASK}" if cell & HEAD else "in use"
     return f"free, order {cell & ORDER_MASK}"
@@ -274,6 +279,7 @@ def frame_map(
     for pfn, order in (*_heads(zone.page.buddy, start, end), *_run_blocks(zone, start, end)):
         if not cells[max(pfn, start) - start] & HOLE:
             _paint(cells, start, pfn, order, order)
+    _paint_pcp(cells, start, zone)
     return FrameMap(start, bytes(cells))
 
 
@@ -299,6 +305,16 @@ def _paint(cells: bytearray, start: int, pfn: int, order: int, cell: int) -> Non
     cells[first:last] = bytes((cell,)) * (last - first)
     if pfn >= start:
         cells[first] |= HEAD
+
+
+def _paint_pcp(cells: bytearray, start: int, zone: Zone) -> None:
+    for cpu in range(zone.per_cpu_pageset.nr_cpus):
+        if zone.per_cpu_pageset.count[cpu]:
+            for pindex, pfn in pcp_blocks(zone, cpu):
+                end = pfn + (1 << pindex_to_order(zone.per_cpu_pageset, pindex))
+                first, last = max(pfn - start, 0), min(end - start, len(cells))
+                if first < last:
+                    cells[first:last] = bytes((ON_PCP,)) * (last - first)
 
 
 def _paint_boot(cells: bytearray, start: int, memblock: Memblock) -> None:

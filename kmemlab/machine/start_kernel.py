@@ -40,6 +40,7 @@ from kmemlab.machine.parse_args import parse_args
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
 from kmemlab.machine.vfs_caches import vfs_caches_init
+from kmemlab.mm.pageset import setup_per_cpu_pageset
 from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
 from kmemlab.mm.zonelist import build_all_zonelists
@@ -147,6 +148,7 @@ START_KERNEL = (
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
     Stage(kmem_cache_init,             "slab",   "the caches that kmalloc takes objects from"),
+    Stage(setup_per_cpu_pageset,       "mm",     "from now on each CPU keeps some free pages of its own"),
     Stage(vfs_caches_init,             "mm",     "hash tables spread over nodes, if there are several"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),

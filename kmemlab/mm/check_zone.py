@@ -36,25 +36,27 @@ def check_zone(zone: Zone) -> None:
                 blocks[pfn] = order
                 on_lists += 1
         if on_lists != zone.nr_free[order]:
-            _broken(zone, f"nr_free[{order}] is {zone.nr_free[order]}, but {on_lists} blocks are on the lists")
+            broken_law(zone, f"nr_free[{order}] is {zone.nr_free[order]}, but {on_lists} blocks are on the lists")
     _check_whole(zone, blocks)
 
 
 def _check_block(zone: Zone, pfn: int, order: int) -> None:
     page = zone.page
     if not zone.zone_start_pfn <= pfn <= zone_end_pfn(zone) - (1 << order):
-        _broken(zone, f"the block at pfn {pfn}, order {order}, is not within the zone")
+        broken_law(zone, f"the block at pfn {pfn}, order {order}, is not within the zone")
     if pfn & ((1 << order) - 1):
-        _broken(zone, f"the block at pfn {pfn} is not aligned to order {order}")
+        broken_law(zone, f"the block at pfn {pfn} is not aligned to order {order}")
     if page.buddy[pfn] != 1 + order and not within_run(zone.runs, pfn):
-        _broken(zone, f"the block at pfn {pfn} is on a list of order {order}, but its page says {page.buddy[pfn] - 1}")
+        broken_law(
+            zone, f"the block at pfn {pfn} is on a list of order {order}, but its page says {page.buddy[pfn] - 1}"
+        )
     if page.owned[pfn]:
-        _broken(zone, f"the block at pfn {pfn} is free and held at once")
+        broken_law(zone, f"the block at pfn {pfn} is free and held at once")
     if order < MAX_ORDER - 1:
         buddy_pfn = find_buddy_pfn(pfn, order)
         joinable = page.buddy[buddy_pfn] == 1 + order and page_zone_id(page, buddy_pfn) == zone.slot
         if joinable and (order < PAGEBLOCK_ORDER or pageblocks_may_join(zone, pfn, buddy_pfn)):
-            _broken(zone, f"pfn {pfn} and its buddy {buddy_pfn} are both free at order {order}, but not joined")
+            broken_law(zone, f"pfn {pfn} and its buddy {buddy_pfn} are both free at order {order}, but not joined")
 
 
 def _check_whole(zone: Zone, blocks: dict[int, int]) -> None:
@@ -62,14 +64,14 @@ def _check_whole(zone: Zone, blocks: dict[int, int]) -> None:
     end = zone.zone_start_pfn
     for pfn in sorted(blocks):
         if pfn < end:
-            _broken(zone, f"the block at pfn {pfn} overlaps the one before it")
+            broken_law(zone, f"the block at pfn {pfn} overlaps the one before it")
         end = pfn + (1 << blocks[pfn])
     lost = set(_marked(zone)) - set(blocks)
     if lost:
-        _broken(zone, f"pfn {min(lost)} says it heads a free block, but it is on no list")
+        broken_law(zone, f"pfn {min(lost)} says it heads a free block, but it is on no list")
     pages = sum(1 << order for order in blocks.values())
     if zone.vm_stat[NR_FREE_PAGES] != pages:
-        _broken(zone, f"NR_FREE_PAGES is {zone.vm_stat[NR_FREE_PAGES]}, but the lists hold {pages} pages")
+        broken_law(zone, f"NR_FREE_PAGES is {zone.vm_stat[NR_FREE_PAGES]}, but the lists hold {pages} pages")
 
 
 def _marked(zone: Zone) -> Iterator[int]:
@@ -84,18 +86,22 @@ def _marked(zone: Zone) -> Iterator[int]:
 
 @invented("conservation: an expand() that loses pages passes every check of structure", traced=False)
 def check_conservation(zone: Zone) -> None:
-    """Every managed page is free or held by somebody: none is lost, none is there twice.
+    """Every managed page is free, or on a CPU's list, or held by somebody: none is lost, none is there twice.
 
-    Raises `BrokenLaw` with the three figures.
+    Raises `BrokenLaw` with the four figures.
     """
-    free, owned = zone.vm_stat[NR_FREE_PAGES], zone.nr_owned
-    if zone.managed_pages != free + owned:
-        _broken(
-            zone, f"managed {zone.managed_pages} ≠ free {free} + held {owned}: {zone.managed_pages - free - owned} lost"
+    free, pcp, owned = zone.vm_stat[NR_FREE_PAGES], sum(zone.per_cpu_pageset.count), zone.nr_owned
+    lost = zone.managed_pages - free - pcp - owned
+    if lost:
+        broken_law(
+            zone,
+            f"managed {zone.managed_pages} ≠ free {free} + on per-CPU lists {pcp} + held {owned}: {lost} lost",
         )
 
 
-def _broken(zone: Zone, law: str) -> None:
+@invented("errors that teach", traced=False)
+def broken_law(zone: Zone, law: str) -> None:
+    """Raise `BrokenLaw` for a law of this zone."""
     raise BrokenLaw(
         law,
         where=f"zone {zone.name} of node {zone.node}",

@@ -9,14 +9,18 @@ RECLAIMABLE            UNMOVABLE      MOVABLE
 from __future__ import annotations
 
 from kmemlab.mm.buddy import rmqueue_smallest
+from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER, page_zone_id
 from kmemlab.mm.zone import (
+    WMARK_HIGH,
+    ZONE_BOOSTED_WATERMARK,
     Zone,
     get_pageblock_migratetype,
     move_to_free_list,
     set_pageblock_migratetype,
     zone_end_pfn,
 )
+from kmemlab.mm.zone_watermark_ok import ALLOC_KSWAPD, ALLOC_NOFRAGMENT
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import (
     MIGRATE_HIGHATOMIC,
@@ -33,11 +37,11 @@ FALLBACKS = {
 
 
 @kernel("mm/page_alloc.c", "can_steal_fallback")
-def can_steal_fallback(order: int, start_migratetype: int, mobility_disabled: int, pageblock_order: int) -> bool:
+def can_steal_fallback(mm: Mm, order: int, start_migratetype: int) -> bool:
     """Whether a request may take over more than the pages it needs: for large blocks, or for pages that can't move."""
-    if order >= pageblock_order // 2:
+    if order >= mm.page.pageblock_order // 2:
         return True
-    return start_migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE) or bool(mobility_disabled)
+    return start_migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE) or bool(mm.page_group_by_mobility_disabled)
 
 
 @kernel("mm/page_alloc.c", "find_suitable_fallback", left_out="the only_stealable question that compaction asks")
@@ -83,11 +87,25 @@ def change_pageblock_range(zone: Zone, pfn: int, order: int, migratetype: int) -
         set_pageblock_migratetype(zone.page, start, migratetype)
 
 
-@kernel(
-    "mm/page_alloc.c", "steal_suitable_fallback", left_out="boost_watermark: there is no kswapd yet", lock="zone->lock"
-)
+@kernel("mm/page_alloc.c", "boost_watermark")
+def boost_watermark(mm: Mm, zone: Zone) -> bool:
+    """Types got mixed: raise the watermarks by a pageblock for a while, so that kswapd frees more; whether it did.
+
+    The boost ends at a multiple (`watermark_boost_factor`, in 1/10000) of the high watermark.
+    """
+    if not mm.watermark_boost_factor or 4 * zone.page.pageblock_nr_pages > zone.managed_pages:
+        return False
+    max_boost = zone.watermark[WMARK_HIGH] * mm.watermark_boost_factor // 10000
+    if not max_boost:  # so early in boot that there are no watermarks
+        return False
+    max_boost = max(zone.page.pageblock_nr_pages, max_boost)
+    zone.watermark_boost = min(zone.watermark_boost + zone.page.pageblock_nr_pages, max_boost)
+    return True
+
+
+@kernel("mm/page_alloc.c", "steal_suitable_fallback", lock="zone->lock")
 def steal_suitable_fallback(
-    zone: Zone, pfn: int, start_migratetype: int, whole_block: bool, mobility_disabled: int
+    mm: Mm, zone: Zone, pfn: int, alloc_flags: int, start_migratetype: int, whole_block: bool
 ) -> None:
     """Move a free block to the type that needs it, and its pageblock with it when that is mostly free."""
     order = zone.page.buddy[pfn] - 1
@@ -99,6 +117,8 @@ def steal_suitable_fallback(
         change_pageblock_range(zone, pfn, order, start_migratetype)
         move_to_free_list(zone, pfn, order, start_migratetype)
         return
+    if boost_watermark(mm, zone) and alloc_flags & ALLOC_KSWAPD:
+        zone.flags |= ZONE_BOOSTED_WATERMARK
     free_pages = move_freepages_block(zone, pfn, start_migratetype) if whole_block else 0
     if free_pages == 0:
         move_to_free_list(zone, pfn, order, start_migratetype)
@@ -107,22 +127,28 @@ def steal_suitable_fallback(
     alike = 0
     if start_migratetype != MIGRATE_MOVABLE and old_type == MIGRATE_MOVABLE:
         alike = zone.page.pageblock_nr_pages - free_pages
-    if free_pages + alike >= zone.page.pageblock_nr_pages // 2 or mobility_disabled:
+    if free_pages + alike >= zone.page.pageblock_nr_pages // 2 or mm.page_group_by_mobility_disabled:
         set_pageblock_migratetype(zone.page, pfn, start_migratetype)
 
 
-@kernel("mm/page_alloc.c", "__rmqueue_fallback", left_out="ALLOC_NOFRAGMENT", lock="zone->lock")
-def rmqueue_fallback(zone: Zone, order: int, start_migratetype: int, mobility_disabled: int) -> bool:
-    """Bring a block of another type to this type's list: the largest there is, so that few pageblocks get mixed."""
-    for current_order in range(MAX_ORDER - 1, order - 1, -1):
+@kernel("mm/page_alloc.c", "__rmqueue_fallback", lock="zone->lock")
+def rmqueue_fallback(mm: Mm, zone: Zone, order: int, start_migratetype: int, alloc_flags: int) -> bool:
+    """Bring a block of another type to this type's list: the largest there is, so that few pageblocks get mixed.
+
+    With ALLOC_NOFRAGMENT only whole pageblocks may change hands.
+    """
+    min_order = order
+    if alloc_flags & ALLOC_NOFRAGMENT and order < zone.page.pageblock_order:
+        min_order = zone.page.pageblock_order
+    for current_order in range(MAX_ORDER - 1, min_order - 1, -1):
         fallback = find_suitable_fallback(zone, current_order, start_migratetype)
         if fallback is None:
             continue
-        can_steal = can_steal_fallback(current_order, start_migratetype, mobility_disabled, zone.page.pageblock_order)
+        can_steal = can_steal_fallback(mm, current_order, start_migratetype)
         if not can_steal and start_migratetype == MIGRATE_MOVABLE and current_order > order:
             current_order, fallback = find_smallest(zone, order, start_migratetype)
         pfn = zone.page.lru.next[zone.free_list[current_order][fallback]]
-        steal_suitable_fallback(zone, pfn, start_migratetype, can_steal, mobility_disabled)
+        steal_suitable_fallback(mm, zone, pfn, alloc_flags, start_migratetype, can_steal)
         return True
     return False
 
@@ -138,9 +164,9 @@ def find_smallest(zone: Zone, order: int, start_migratetype: int) -> tuple[int, 
 
 
 @kernel("mm/page_alloc.c", "__rmqueue", left_out="CMA", lock="zone->lock")
-def rmqueue_inner(zone: Zone, order: int, migratetype: int, mobility_disabled: int = 0) -> int | None:
+def rmqueue_inner(mm: Mm, zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int | None:
     """Take a block of the wanted type, else of a type that may lend one; None when the zone has none large enough."""
     pfn = rmqueue_smallest(zone, order, migratetype)
-    while pfn is None and rmqueue_fallback(zone, order, migratetype, mobility_disabled):
+    while pfn is None and rmqueue_fallback(mm, zone, order, migratetype, alloc_flags):
         pfn = rmqueue_smallest(zone, order, migratetype)
     return pfn

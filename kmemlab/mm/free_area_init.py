@@ -15,7 +15,7 @@ from kmemlab.mm.highmem import is_highmem
 from kmemlab.mm.memmap_init import memmap_init
 from kmemlab.mm.mminit import MMINIT_TRACE, mminit_dprintk, mminit_verify_pageflags_layout
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.zone import Zone, zone_init_free_lists
+from kmemlab.mm.zone import Zone, zone_init_free_lists, zone_pcp_init
 from kmemlab.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import KernelConfig
@@ -221,3 +221,4 @@ def init_currently_empty_zone(mm: Mm, pgdat: PglistData, zone: Zone) -> None:
         f"Initialising map node {pgdat.node_id} zone {zone.index} pfns {start_pfn} -> {start_pfn + zone.spanned_pages}",
     )
     zone_init_free_lists(zone)
+    zone_pcp_init(zone)

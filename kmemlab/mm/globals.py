@@ -8,6 +8,8 @@ from kmemlab.mm.context import Context
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
+from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
 from kmemlab.mm.vmap_area import VmStructs
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
@@ -59,6 +61,7 @@ class Mm(Struct):
     memhp_default_online_type = Cell()  # what happens to memory that is plugged in: MMOP_…
 
     lowmem_reserve_ratio: Column
+    vm_event: Column  # mm/vmstat.c: what happened, over all CPUs
 
     def __init__(self, boot: Boot, numa: NumaInfo, max_pfn: int) -> None:
         """`max_pfn` is the end of the highest memory that the machine can ever have."""
@@ -67,8 +70,11 @@ class Mm(Struct):
         self.boot = boot
         self.numa = numa
         self.current = Context(boot.printk)
-        self.page = MemMap(max_pfn, nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE, boot.config.pageblock_order)
-        self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes) for nid in range(nr_nodes))
+        nr_cpus = boot.spec.cpus.possible
+        list_heads = nr_nodes * MAX_NR_ZONES * (LISTS_PER_ZONE + nr_cpus * NR_PCP_LISTS)
+        self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
+        self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
+        self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.vm_structs = VmStructs(nr_nodes)
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.vmstat import NR_VM_NODE_STAT_ITEMS
-from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.struct import Cell, Struct, U64Cell
@@ -54,12 +54,14 @@ class PglistData(Struct):
 
     vm_stat: Column
 
-    def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int) -> None:
+    def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int, nr_cpus: int) -> None:
         self.node_id = node_id
         self.vm_stat = column("q", NR_VM_NODE_STAT_ITEMS)
         first_slot = node_id * MAX_NR_ZONES
+        pcp_heads = page.max_pfn + nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE
         self.node_zones = tuple(
-            Zone(page, node_id, index, name, first_slot + index) for index, name in enumerate(zone_names)
+            Zone(page, node_id, index, name, first_slot + index, pcp_heads, nr_cpus)
+            for index, name in enumerate(zone_names)
         )
         self.node_zonelists = tuple(Zonelist(nr_nodes * MAX_NR_ZONES) for _ in range(MAX_ZONELISTS))
 

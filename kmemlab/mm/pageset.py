@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.zone import WMARK_LOW, Zone
+from kmemlab.mm.zone import WMARK_LOW, Zone, zone_pcp_init
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.units import MIB, PAGE_SIZE
 
@@ -54,6 +54,26 @@ def nr_cpus_node(mm: Mm, nid: int) -> int:
 
 @kernel("mm/page_alloc.c", "zone_set_pageset_high_and_batch")
 def zone_set_pageset_high_and_batch(mm: Mm, zone: Zone) -> None:
-    """Work the limits of the zone's per-CPU lists out anew."""
-    zone.pageset_batch = zone_batchsize(zone.managed_pages)
-    zone.pageset_high = zone_highsize(mm, zone, zone.pageset_batch)
+    """Work the limits of the zone's per-CPU lists out anew, and tell them to every possible CPU."""
+    batch = zone_batchsize(zone.managed_pages)
+    high = zone_highsize(mm, zone, batch)
+    if (high, batch) == (zone.pageset_high, zone.pageset_batch):
+        return
+    zone.pageset_batch, zone.pageset_high = batch, high
+    pcp = zone.per_cpu_pageset
+    for cpu in range(pcp.nr_cpus):
+        pcp.batch[cpu], pcp.high[cpu] = batch, high
+
+
+@kernel("mm/page_alloc.c", "setup_zone_pageset", left_out="taking the memory for them")
+def setup_zone_pageset(mm: Mm, zone: Zone) -> None:
+    """Give a zone per-CPU lists that keep pages."""
+    zone_pcp_init(zone)
+    zone_set_pageset_high_and_batch(mm, zone)
+
+
+@kernel("mm/page_alloc.c", "setup_per_cpu_pageset")
+def setup_per_cpu_pageset(mm: Mm) -> None:
+    """Per-CPU memory can be had: from now on free pages stay on per-CPU lists. Watermarks are 0 yet, so few of them."""
+    for zone in mm.populated_zones():
+        setup_zone_pageset(mm, zone)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from kmemlab.mm.free_run import MOST_RUNS, FreeRuns, run_of, thread_next, unthreaded
 from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, MemMap, set_page_links
+from kmemlab.mm.per_cpu_pages import BOOT_PAGESET_BATCH, NR_PCP_LISTS, PerCpuPages
+from kmemlab.mm.vm_event import NR_VM_NUMA_EVENT_ITEMS
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del, list_for_each
@@ -16,6 +18,10 @@ from kmemlab.types.zone_type import MAX_NR_ZONES
 TOP_ORDER = MAX_ORDER - 1
 LISTS_PER_ZONE = MAX_ORDER * MIGRATE_TYPES
 
+# enum zone_flags: the bits of zone.flags.
+ZONE_BOOSTED_WATERMARK = 1 << 0  # fragmentation: kswapd is to be woken soon
+ZONE_RECLAIM_ACTIVE = 1 << 1  # kswapd may be at work on the zone
+
 # enum zone_stat_item: the index of a counter in zone.vm_stat.
 NR_FREE_PAGES = 0
 NR_ZONE_STATS = 16
@@ -23,7 +29,7 @@ NR_ZONE_STATS = 16
 WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = range(4)
 
 
-@kernel("include/linux/mmzone.h", "struct zone", left_out="per-CPU lists, compaction and memory hotplug fields")
+@kernel("include/linux/mmzone.h", "struct zone", left_out="compaction and memory hotplug fields")
 class Zone(Struct):
     """The zone `index` of node `node`: a span of page frames, some of them holes, and its free blocks listed by order.
 
@@ -39,15 +45,23 @@ class Zone(Struct):
     pageset_high = Cell()  # limits of the per-CPU lists, in pages
     pageset_batch = Cell()
     stat_threshold = Cell()  # how far a CPU's own counts may be off before they are added up
+    nr_reserved_highatomic = Cell()  # pages of the blocks kept for urgent requests of more than one page
+    flags = Cell()  # ZONE_…
     nr_owned = Cell()  # ours: pages that some allocation still holds, for the law of conservation
 
     nr_free: Column
     vm_stat: Column
+    vm_numa_event: Column
     lowmem_reserve: Column
     watermark: Column
 
-    def __init__(self, page: MemMap, node: int, index: int, name: str, slot: int) -> None:
-        """`slot` (0, 1, …) numbers the zones of the machine: each has list heads of its own behind the pages."""
+    def __init__(
+        self, page: MemMap, node: int, index: int, name: str, slot: int, pcp_heads: int = 0, nr_cpus: int = 1
+    ) -> None:
+        """`slot` (0, 1, …) numbers the zones of the machine: each has list heads of its own behind the pages.
+
+        The heads of the lists of its `nr_cpus` CPUs follow those of all zones, from node `pcp_heads` on.
+        """
         self.page = page
         self.node = node
         self.index = index
@@ -60,7 +74,10 @@ class Zone(Struct):
         )
         self.nr_free = column("q", MAX_ORDER)
         self.runs = FreeRuns()
+        first_pcp_head = (pcp_heads or page.max_pfn + LISTS_PER_ZONE) + slot * nr_cpus * NR_PCP_LISTS
+        self.per_cpu_pageset = PerCpuPages(first_pcp_head, nr_cpus, page.pageblock_order)
         self.vm_stat = column("q", NR_ZONE_STATS)
+        self.vm_numa_event = column("q", NR_VM_NUMA_EVENT_ITEMS)
         self.lowmem_reserve = column("q", MAX_NR_ZONES)
         self.watermark = column("q", 4)
 
@@ -71,6 +88,22 @@ def zone_init_free_lists(zone: Zone) -> None:
     for heads in zone.free_list:
         for head in heads:
             init_list_head(zone.page.lru, head)
+
+
+@kernel(
+    "mm/page_alloc.c",
+    "zone_pcp_init",
+    formerly=("setup_pageset",),
+    left_out="boot_pageset, which all zones share until setup_zone_pageset: nothing ever stays on it",
+)
+def zone_pcp_init(zone: Zone) -> None:
+    """Make the per-CPU lists of the zone empty, with limits under which they stay so."""
+    pcp = zone.per_cpu_pageset
+    for head in range(pcp.head, pcp.head + pcp.nr_cpus * NR_PCP_LISTS):
+        init_list_head(zone.page.lru, head)
+    zone.pageset_batch = BOOT_PAGESET_BATCH
+    for cpu in range(pcp.nr_cpus):
+        pcp.batch[cpu] = BOOT_PAGESET_BATCH
 
 
 @kernel("include/linux/mmzone.h", "zone_end_pfn", traced=False)
@@ -202,9 +235,10 @@ def set_pageblocks(page: MemMap, start_pfn: int, end_pfn: int, migratetype: int)
 @invented("a zone without a machine around it, for examples, exercises and benchmarks")
 def bare_zone(pages: int) -> Zone:
     """A zone of page frames 0 … `pages` - 1, all present and movable, with nothing free yet."""
-    page = MemMap(pages, LISTS_PER_ZONE)
+    page = MemMap(pages, LISTS_PER_ZONE + NR_PCP_LISTS)
     zone = Zone(page, 0, 0, "Normal", 0)
     zone.spanned_pages = zone.present_pages = pages
     zone_init_free_lists(zone)
+    zone_pcp_init(zone)
     set_page_links(page, 0, page.max_pfn, zone.slot)
     return zone

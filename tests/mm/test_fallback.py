@@ -16,6 +16,7 @@ from kmemlab.types.migratetype import (
     MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
 )
+from tests.mm.bare_mm import bare_mm
 
 
 def lists(zone: Zone, migratetype: int) -> dict[int, list[int]]:
@@ -24,7 +25,7 @@ def lists(zone: Zone, migratetype: int) -> dict[int, list[int]]:
 
 
 def take(zone: Zone, order: int, migratetype: int) -> int | None:
-    pfn = rmqueue_inner(zone, order, migratetype)
+    pfn = rmqueue_inner(bare_mm(zone), zone, order, migratetype, 0)
     if pfn is not None:
         zone.vm_stat[NR_FREE_PAGES] -= 1 << order
     check_zone(zone)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kmemlab.machine.machine import Machine
-from kmemlab.machine.snapshot import HEAD, HOLE, IN_USE, RESERVED, frame_map, machine_snapshot, zone_snapshot
+from kmemlab.machine.snapshot import HEAD, HOLE, IN_USE, ON_PCP, RESERVED, frame_map, machine_snapshot, zone_snapshot
 from kmemlab.mm.buddy import example_zone, free_one_page, rmqueue_smallest
 from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
@@ -84,7 +84,9 @@ def test_a_machine_tells_what_boot_kept_from_what_was_allocated() -> None:
     count = {kind: sum(bool(cell & kind) for cell in frames.cells) for kind in (RESERVED, HOLE)}
     free = sum(cell < IN_USE for cell in frames.cells)
     assert free == zone_snapshot(zone).free
-    assert count[RESERVED] + count[HOLE] + free + zone.nr_owned == zone.spanned_pages
+    on_pcp = frames.cells.count(ON_PCP)
+    assert on_pcp == sum(zone.per_cpu_pageset.count) > 0
+    assert count[RESERVED] + count[HOLE] + free + on_pcp + zone.nr_owned == zone.spanned_pages
     snapshot = machine_snapshot(machine.kernel)
     assert hash(snapshot) == hash(machine_snapshot(machine.kernel))
     assert sum(z.present for node in snapshot.nodes for z in node.zones) == sum(z.present_pages for z in machine.zones)

@@ -50,6 +50,7 @@ class Frames {
 function cellText(cell) {
   if (cell & HOLE) return "hole";
   if (cell & RESERVED) return "reserved";
+  if (cell === (IN_USE | ORDER_MASK)) return "free, on a CPU's list";
   if (cell & IN_USE) return cell & (HEAD | ORDER_MASK) ? `in use, order ${cell & ORDER_MASK}` : "in use";
   return `free, order ${cell & ORDER_MASK}`;
 }

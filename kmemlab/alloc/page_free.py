@@ -1,0 +1,83 @@
+"""The way back of a block: from whoever held it to the lists of this CPU, or to the buddy.
+
+__free_pages ──▶ free_the_page ┬▶ free_unref_page ──▶ free_unref_page_commit    orders that have per-CPU lists
+                               └▶ __free_pages_ok ──▶ __free_one_page           the others
+"""
+
+from __future__ import annotations
+
+from kmemlab.alloc.wrong_free import wrong_free
+from kmemlab.mm.buddy import FPI_NONE, free_one_page
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.pcp import free_unref_page_commit
+from kmemlab.mm.per_cpu_pages import pcp_allowed_order
+from kmemlab.mm.vm_event import PGFREE
+from kmemlab.mm.zone import Zone, get_pageblock_migratetype
+from kmemlab.sim.kernel import kernel
+from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
+from kmemlab.types.zone_type import MAX_NR_ZONES
+
+
+@kernel("include/linux/mm.h", "page_zone", traced=False)
+def page_zone(mm: Mm, pfn: int) -> Zone | None:
+    """The zone that a page frame belongs to, or None where there is no memory map."""
+    page = mm.page
+    if not 0 <= pfn < page.max_pfn:
+        return None
+    slot = page_zone_id(page, pfn) - 1
+    return mm.node_data[slot // MAX_NR_ZONES].node_zones[slot % MAX_NR_ZONES] if slot >= 0 else None
+
+
+@kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, poisoning, page_owner")
+def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
+    """Check that the block is one that somebody holds, of this order; from now on nobody does. Returns its zone.
+
+    Raises `BadRequest` for a block that was never handed out or has another order, `DoubleFree` for one that is free.
+    """
+    zone = page_zone(mm, pfn)
+    if zone is None or zone.page.owned[pfn] != 1 + order:
+        raise wrong_free(mm.page, zone, pfn, order)
+    page = zone.page
+    page.refcount[pfn] = 0
+    page.owned[pfn] = 0
+    zone.nr_owned -= 1 << order
+    return zone
+
+
+@kernel("mm/page_alloc.c", "free_unref_page", left_out="finding the lists locked: then C gives the page to the buddy")
+def free_unref_page(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
+    """Put a block on this CPU's list of its pageblock's type; the page remembers that type until it leaves the list.
+
+    Urgent requests' reserve goes among the movable pages there, and an isolated pageblock's pages to the buddy at once.
+    """
+    migratetype = get_pageblock_migratetype(zone.page, pfn)
+    zone.page.index[pfn] = migratetype
+    if migratetype >= MIGRATE_PCPTYPES:
+        if migratetype == MIGRATE_ISOLATE:
+            free_one_page(zone, pfn, order, migratetype)
+            return
+        migratetype = MIGRATE_MOVABLE
+    free_unref_page_commit(mm, zone, pfn, migratetype, order)
+
+
+@kernel("mm/page_alloc.c", "__free_pages_ok")
+def free_pages_ok(mm: Mm, zone: Zone, pfn: int, order: int, fpi_flags: int) -> None:
+    """Give a block back to the buddy, on the list of its pageblock's type."""
+    mm.vm_event[PGFREE] += 1 << order
+    free_one_page(zone, pfn, order, get_pageblock_migratetype(zone.page, pfn), fpi_flags)
+
+
+@kernel("mm/page_alloc.c", "free_the_page")
+def free_the_page(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
+    """Give a block back that nobody refers to any more."""
+    if pcp_allowed_order(zone.per_cpu_pageset, order):
+        free_unref_page(mm, zone, pfn, order)
+    else:
+        free_pages_ok(mm, zone, pfn, order, FPI_NONE)
+
+
+@kernel("mm/page_alloc.c", "__free_pages", left_out="compound pages, a reference that somebody else still holds")
+def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
+    """Drop the reference on a block; it was the last, so the block is free again."""
+    free_the_page(mm, free_pages_prepare(mm, pfn, order), pfn, order)
