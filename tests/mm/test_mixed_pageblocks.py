@@ -46,6 +46,7 @@ def test_borders_within_pageblocks(seed: int) -> None:
 
 def test_what_is_taken_there_goes_back_to_its_zone() -> None:
     machine = machine_with_borders([100 * MIB + 5 * 4096, 101 * MIB, 200 * MIB + 4096], 2)
+    machine.drain_all_pages()
     before = [(zone.node, zone.name, zone.nr_free[:].tolist()) for zone in machine.zones]
     near_borders = {25601 * 4096, 101 * MIB, 200 * MIB}
     held = []
@@ -55,5 +56,6 @@ def test_what_is_taken_there_goes_back_to_its_zone() -> None:
     assert all(any(abs(pfn * 4096 - border) < MIB for pfn in held) for border in near_borders)
     for pfn in held:
         machine.free_pages(pfn, 0)
+    machine.drain_all_pages()
     machine.check()
     assert [(zone.node, zone.name, zone.nr_free[:].tolist()) for zone in machine.zones] == before
