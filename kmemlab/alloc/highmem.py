@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 
 from kmemlab.alloc.page_address import PageAddresses, page_address, page_highmem, pkmap_addr, set_page_address
-from kmemlab.alloc.wait_queue import WaitQueueHead, add_wait_queue, waitqueue_active, wake_up
+from kmemlab.alloc.wait_queue import WaitQueueHead, add_wait_queue, finish_wait, waitqueue_active, wake_up
 from kmemlab.boot.layout_32 import pkmap_base
 from kmemlab.boot.pgtable import entry_none, get_entry, set_entry
 from kmemlab.boot.swapper_pg_dir import entry_of, page_kernel
@@ -104,6 +104,7 @@ def may_wait(pkmap: Pkmap, function: str, instead: str) -> None:
 @kernel("mm/highmem.c", "kmap_high", lock="kmap_lock")
 def kmap_high(pkmap: Pkmap, pfn: int) -> int:
     """Count one user more of a page of HighMem, which gets a slot if it has none."""
+    finish_wait(pkmap.pkmap_map_wait, pkmap.mm.current.pid)
     vaddr = page_address(pkmap.addresses, pfn) or map_new_virtual(pkmap, pfn)
     nr = pkmap_nr(pkmap.mm, vaddr)
     pkmap.pkmap_count[nr] += 1

@@ -59,3 +59,13 @@ def wake_up(queue: WaitQueueHead) -> tuple[int, ...]:
         queue.pid[at] = 0
     queue.count = 0
     return woken
+
+
+@kernel("kernel/sched/wait.c", "finish_wait", formerly=("remove_wait_queue",), lock="wq_head->lock")
+def finish_wait(queue: WaitQueueHead, pid: int) -> None:
+    """A task waits no more; one that runs and asks can't be asleep."""
+    left = [other for other in queue.waiting() if other != pid]
+    if len(left) < queue.count:
+        for at in range(queue.count):
+            queue.pid[at] = left[at] if at < len(left) else 0
+        queue.count = len(left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmalloc_caches import KmallocCaches
 from kmemlab.alloc.kmap_local import KmapCtrl
+from kmemlab.alloc.mempool import Mempools
 from kmemlab.alloc.page_address import PageAddresses
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
@@ -31,6 +32,7 @@ class Kernel(Struct):
     mm      the page allocator: nodes, zones, the memory map, tunables
     slab    the caches of kmalloc
     pkmap   addresses for pages of HighMem, with kmap_ctrl and page_addresses
+    mempools  elements set aside
     """
 
     def __init__(self, spec: MachineSpec) -> None:
@@ -45,6 +47,7 @@ class Kernel(Struct):
         self.page_addresses = PageAddresses(self.mm)
         self.pkmap = Pkmap(self.page_addresses)
         self.kmap_ctrl = KmapCtrl(self.page_addresses)
+        self.mempools = Mempools(self.kmap_ctrl)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
+from kmemlab.alloc.check_mempool import check_mempools
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_highmem import HighmemCommands
+from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
@@ -27,7 +29,7 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(PageCommands, HighmemCommands, Commanded):
+class Machine(PageCommands, HighmemCommands, MempoolCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -160,6 +162,7 @@ class Machine(PageCommands, HighmemCommands, Commanded):
             check_pcp(zone)
         check_pkmap(self.kernel.pkmap)
         check_kmap_local(self.kernel.kmap_ctrl)
+        check_mempools(self.kernel.mempools)
         self.check_laws()
 
     def dmesg(self) -> str:
