@@ -1,0 +1,84 @@
+"""Texts of a moment: zones, free blocks, mobility types, free pages; and free lists made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kmemlab.machine.replay_memory import free_page_map, memory_of_saved, whole_blocks
+from kmemlab.machine.saved_state import SavedState, read_saved_state
+from kmemlab.mm.check_zone import check_zone
+from kmemlab.mm.zone import NR_FREE_PAGES
+from kmemlab.types.errors import BadCapture
+from tests.machine.traces import TRACES, copy_of, write_state
+
+STATES = sorted(TRACES.glob("*/before")) + sorted(TRACES.glob("*/after"))
+
+
+@pytest.mark.parametrize("folder", STATES, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_free_lists_made_of_a_state_are_lawful_and_hold_its_free_pages(folder: Path) -> None:
+    state = read_saved_state(folder)
+    memory = memory_of_saved(state)
+    for zone in memory.zones:
+        check_zone(zone)
+    free = free_page_map(memory)
+    listed = {pfn for start, end in state.free_ranges() for pfn in range(start, end)}
+    assert {pfn for pfn, order in enumerate(free) if order} == listed
+    assert sum(zone.vm_stat[NR_FREE_PAGES] for zone in memory.zones) == len(listed)
+
+
+@pytest.mark.parametrize("name", ["forkstorm-256m/before", "forkstorm-256m/after", "oom-192m/after"])
+def test_they_have_as_many_blocks_of_each_order_as_linux_had(name: str) -> None:
+    state = read_saved_state(TRACES / name)
+    blocks = {(zone.node, zone.name): tuple(zone.nr_free) for zone in memory_of_saved(state).zones}
+    assert blocks == state.nr_free
+
+
+def test_types_are_counted_as_pagetypeinfo_says() -> None:
+    state = read_saved_state(TRACES / "forkstorm-256m/before")
+    assert state.pageblocks[0, "DMA32"] == (28, 84, 8, 0, 0)
+    assert state.free_by_type[0, "DMA32"][1] == (1, 1, 1, 0, 1, 3, 5, 6, 6, 1, 25)
+    assert state.pageblock_order == 9
+    for zone, counts in state.nr_free.items():
+        assert tuple(map(sum, zip(*state.free_by_type[zone].values(), strict=True))) == counts
+
+
+def test_blocks_are_as_large_as_alignment_allows() -> None:
+    for start in range(70):
+        for end in range(start, 70):
+            blocks = list(whole_blocks(start, end))
+            assert [pfn for pfn, order in blocks for pfn in range(pfn, pfn + (1 << order))] == list(range(start, end))
+            assert all(pfn % (1 << order) == 0 for pfn, order in blocks)
+            heads = set(blocks)
+            assert not any((pfn ^ (1 << order), order) in heads for pfn, order in blocks)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("zoneinfo.txt", "no zone\n"),
+        ("zoneinfo.txt", "Node 0, zone DMA\n  pages free 1\n"),
+        ("buddyinfo.txt", "Node 0, zone DMA 1 2 3\n"),
+        ("pagetypeinfo.txt", "nothing\n"),
+        ("kpageflags_rle.txt", "1 2\n"),
+        ("kpageflags_rle.txt", "x y z 0\n"),
+    ],
+)
+def test_a_text_that_can_not_be_read_is_named(name: str, text: str, tmp_path: Path) -> None:
+    write_state(tmp_path / "state", [(0, 8)])
+    (tmp_path / "state" / name).write_text(text)
+    with pytest.raises(BadCapture) as error:
+        read_saved_state(tmp_path / "state")
+    assert name.split(".")[0] in str(error.value)
+
+
+def test_a_missing_text_is_named(tmp_path: Path) -> None:
+    trace = copy_of("forkstorm-256m", tmp_path)
+    (trace / "before" / "buddyinfo.txt").unlink()
+    with pytest.raises(BadCapture, match="buddyinfo"):
+        read_saved_state(trace / "before")
+
+
+def test_a_state_without_zones_has_nothing_free() -> None:
+    assert memory_of_saved(SavedState((), {}, ())).zones == ()
