@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from kmemlab import __version__
-from kmemlab.cli import boot, compare, course, doctor, lab, where
+from kmemlab.cli import boot, compare, course, doctor, lab, replay, where
 from kmemlab.types.errors import KmemlabError
 
-COMMANDS = (lab, boot, compare, where, doctor, course)
+COMMANDS = (lab, boot, compare, replay, where, doctor, course)
 
 DONE, WRONG, INTERRUPTED = 0, 2, 130
 

@@ -1,0 +1,33 @@
+"""`kmemlab replay TRACE`: do again with the model what a real kernel's page allocator did, event by event."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay", help="replay a recorded trace of a real page allocator"
+    )
+    parser.add_argument(
+        "trace",
+        metavar="TRACE",
+        type=Path,
+        help="a folder with events.txt(.gz), before/ and after/, or its file of events",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay and print; how far model and Linux are apart is said, and no error."""
+    from kmemlab.machine.replay import replay
+    from kmemlab.views.replay import replay_text
+
+    report = replay(options.trace)
+    print(json.dumps(report.as_json(), indent=1, ensure_ascii=False) if options.json else replay_text(report))
+    return 0

@@ -1,0 +1,102 @@
+"""A replay as text: how the model's free lists ended, beside those that Linux had."""
+
+from __future__ import annotations
+
+from kmemlab.machine.replay import FreePagesAt, ReplayReport, ZoneVerdict
+
+TOLD = 10  # skipped lines that are shown
+
+
+def replay_text(report: ReplayReport) -> str:
+    """What agreed and what did not, with the number of the line where it began."""
+    lines = [
+        f"{report.trace}: {report.events:,} events in {report.seconds:.2f} s, from {report.start} to after/",
+        verdict(report),
+        "",
+        *zone_lines(report.zones),
+        "",
+        *over_time_lines(report.over_time),
+        *order_lines(report),
+        *skipped_lines(report),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def verdict(report: ReplayReport) -> str:
+    """One sentence about the end."""
+    free = sum(pages_of(zone.linux) for zone in report.zones)
+    if not report.mismatched_pages:
+        return f"all {free:,} pages that Linux had free at the end are free in the model, and no other"
+    model = sum(zone.free_in_model_only for zone in report.zones)
+    linux = sum(zone.free_in_linux_only for zone in report.zones)
+    told = f"{report.mismatched_pages:,} pages differ: {model:,} are free in the model only, {linux:,} in Linux only"
+    apart = sum(zone.not_joined for zone in report.zones)
+    if apart:
+        told += f", {apart:,} in blocks that should have been joined"
+    if report.taken_out_of_turn:
+        told += f", {report.taken_out_of_turn:,} blocks were taken out of turn"
+    return told
+
+
+def pages_of(blocks: tuple[int, ...]) -> int:
+    """The pages of so many blocks of each order.
+
+    >>> pages_of((3, 1, 0, 1))
+    13
+    """
+    return sum(count << order for order, count in enumerate(blocks))
+
+
+def zone_lines(zones: tuple[ZoneVerdict, ...]) -> list[str]:
+    """Free blocks by order, a zone's two lines under each other."""
+    lines = [f"{'free blocks of order':<26}" + "".join(f"{order:6}" for order in range(11)) + "     pages"]
+    for zone in zones:
+        name = f"Node {zone.node}, zone {zone.name:>8}"
+        for who, blocks in (("model", zone.model), ("Linux", zone.linux)):
+            counts = "".join(f"{count:6}" for count in blocks)
+            lines.append(f"{name:<20} {who:<5}{counts} {pages_of(blocks):9,}")
+            name = ""
+    return lines
+
+
+def over_time_lines(marks: tuple[FreePagesAt, ...]) -> list[str]:
+    """The free pages at each snapshot on the way."""
+    lines = [f"{'free pages on the way':<22}{'seconds':>12}{'model':>10}{'Linux':>10}"]
+    for at in marks:
+        linux = f"{at.linux:10,}" if at.linux >= 0 else f"{'-':>10}"
+        lines.append(f"{at.mark:<22}{at.time:12.3f}{at.model:10,}{linux}")
+    return [*lines, ""]
+
+
+def order_lines(report: ReplayReport) -> list[str]:
+    """Whether the lists stood in Linux's order, and where an event first contradicted them."""
+    facts = report.facts
+    lines = []
+    if facts["heads_known"]:
+        lines.append(
+            f"Linux took {facts['heads_known']:,} blocks of lists whose order the model knew; "
+            f"{facts['heads_agree']:,} of them stood first there"
+        )
+    if facts["first_other_head"]:
+        lines.append(f"  the first that did not: {facts['first_other_head']}")
+    if facts["direct_frees"]:
+        lines.append(
+            f"{facts['direct_frees']:,} pages were freed by an interrupt that found the CPU's list locked: "
+            "they went to the buddy at once"
+        )
+    if facts["contradictions"]:
+        told = ", ".join(f"{count:,} {name}" for name, count in facts["contradictions"].items())
+        lines += [f"events that the free lists contradicted (the event won): {told}"]
+        lines += [f"  the first: {facts['first_contradiction']}"]
+    return lines
+
+
+def skipped_lines(report: ReplayReport) -> list[str]:
+    """The lines that were no event."""
+    if not report.skipped_lines:
+        return []
+    lines = [f"{report.skipped_lines:,} lines were skipped:"]
+    lines += [f"  line {line.line}: {line.what}" for line in report.skipped[:TOLD]]
+    if report.skipped_lines > TOLD:
+        lines.append(f"  and {report.skipped_lines - TOLD:,} more (--json lists them)")
+    return lines
