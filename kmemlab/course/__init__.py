@@ -3,5 +3,6 @@
 from kmemlab.course.desk import CheckFailed, check, given, hint, start
 from kmemlab.course.show import show
 from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.where import where
 
-__all__ = ["Case", "CheckFailed", "Task", "Verdict", "check", "given", "hint", "register", "show", "start"]
+__all__ = ["Case", "CheckFailed", "Task", "Verdict", "check", "given", "hint", "register", "show", "start", "where"]

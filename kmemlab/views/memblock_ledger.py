@@ -95,13 +95,13 @@ def grouped(rows: Iterable[Taken]) -> tuple[Taken, ...]:
     return tuple(found)
 
 
-def by_whom(rows: Iterable[Taken]) -> dict[str, int]:
-    """Bytes that each function holds in the end, the most first. What it gave back does not count.
+def held_by(rows: Iterable[Taken]) -> list[tuple[str, int, int]]:
+    """What is taken in the end, as (who, start, end); what was given back is nobody's.
 
-    >>> by_whom([Taken("f", 0, 4096), Taken("g", 8192, 64), Taken("f", 0, 4096, given_back=True)])
-    {'g': 64}
+    >>> held_by([Taken("f", 0, 4096), Taken("g", 2048, 4096), Taken("f", 0, 1024, given_back=True)])
+    [('f', 1024, 4096), ('g', 4096, 6144)]
     """
-    held: list[tuple[str, int, int]] = []  # who, start, end
+    held: list[tuple[str, int, int]] = []
     for row in rows:
         # Who comes later gets what nobody has yet, as in memblock's own list.
         gone = [(row.base, row.base + row.size)]
@@ -109,8 +109,17 @@ def by_whom(rows: Iterable[Taken]) -> dict[str, int]:
             held = [(who, *part) for who, *span in held for part in _without((span[0], span[1]), gone)]
         else:
             held += [(row.who, *part) for part in _without(gone[0], [(start, end) for _, start, end in held])]
+    return held
+
+
+def by_whom(rows: Iterable[Taken]) -> dict[str, int]:
+    """Bytes that each function holds in the end, the most first. What it gave back does not count.
+
+    >>> by_whom([Taken("f", 0, 4096), Taken("g", 8192, 64), Taken("f", 0, 4096, given_back=True)])
+    {'g': 64}
+    """
     sums: dict[str, int] = {}
-    for who, start, end in held:
+    for who, start, end in held_by(rows):
         sums[who] = sums.get(who, 0) + end - start
     return dict(sorted(sums.items(), key=lambda item: -item[1]))
 

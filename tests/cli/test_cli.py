@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kmemlab.cli import lab, main, where
+from kmemlab.course.where import UnknownName
 from kmemlab.sim.kernel import KernelMark, Registry
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +157,7 @@ def test_an_ambiguous_name_gives_all_the_exact_c_name_first() -> None:
 
 @pytest.mark.parametrize("typo", ["fre_one_page", "FREE_ONE_PAGES", "sanitise_e820_map"])
 def test_an_unknown_name_tells_the_nearest(typo: str) -> None:
-    with pytest.raises(where.UnknownName, match=r"nearest names: .*(free_one_page|sanitize_e820_map)"):
+    with pytest.raises(UnknownName, match=r"nearest names: .*(free_one_page|sanitize_e820_map)"):
         where.find(marks(), typo)
 
 
