@@ -23,6 +23,7 @@ from kmemlab.alloc.kmem_cache import (
 from kmemlab.alloc.slab_geometry import calculate_alignment, kmem_cache_open
 from kmemlab.alloc.slub_params import kmem_cache_flags
 from kmemlab.boot.cmdline import next_arg
+from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct
@@ -88,9 +89,9 @@ class KmallocCaches(Struct):
 def kmem_cache_init(slab: KmallocCaches) -> None:
     """Make the first caches: for the per-node data of caches, for caches themselves, then kmalloc's."""
     params, boot = slab.params, slab.mm.boot
-    cpus = boot.spec.cpus
+    possible, present = num_possible_cpus(boot.spec), num_present_cpus(boot.spec)
     # Some machines only know the CPUs that are running; if that is just one, ask how many there may be.
-    params.nr_cpus = cpus.present if cpus.present > 1 else cpus.possible
+    params.nr_cpus = present if present > 1 else possible
     nodes = nr_node_ids(slab.mm)
     pointer = params.pointer
     create_boot_cache(params, slab.kmem_cache_node, SIZEOF_KMEM_CACHE_NODE[pointer], SLAB_HWCACHE_ALIGN)
@@ -100,7 +101,7 @@ def kmem_cache_init(slab: KmallocCaches) -> None:
     create_kmalloc_caches(slab)
     boot.printk.info(
         f"SLUB: HWalign={params.cache_line}, Order={params.slub_min_order}-{params.slub_max_order}, "
-        f"MinObjects={params.slub_min_objects}, CPUs={cpus.possible}, Nodes={nodes}"
+        f"MinObjects={params.slub_min_objects}, CPUs={possible}, Nodes={nodes}"
     )
 
 

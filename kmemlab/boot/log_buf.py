@@ -5,6 +5,7 @@ from __future__ import annotations
 from kmemlab.boot.cmdline import early_param
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc, memblock_phys_free
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.units import GIB, KIB, memparse
 
@@ -38,7 +39,7 @@ def log_buf_len_update(boot: Boot, size: int) -> None:
 @kernel("kernel/printk/printk.c", "log_buf_add_cpu")
 def log_buf_add_cpu(boot: Boot) -> None:
     """More CPUs say more: each one beyond the first gets 4 KiB, if that makes at least half of the log as it is."""
-    cpu_extra = (boot.spec.cpus.possible - 1) * LOG_CPU_MAX_BUF_LEN
+    cpu_extra = (num_possible_cpus(boot.spec) - 1) * LOG_CPU_MAX_BUF_LEN
     if cpu_extra <= LOG_BUF_LEN // 2:
         return
     say = boot.printk.info

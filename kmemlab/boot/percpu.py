@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc_or_panic, memblock_alloc_try_nid, memblock_phys_free
 from kmemlab.boot.numa import NumaInfo
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import KernelPanic
@@ -149,7 +150,7 @@ def pcpu_fc_alloc(boot: Boot, numa: NumaInfo, cpu: int, size: int, align: int) -
 @kernel("mm/percpu.c", "pcpu_setup_first_chunk", left_out="filling the tables; checks")
 def pcpu_setup_first_chunk(boot: Boot, info: PcpuAllocInfo) -> None:
     """Take the tables that say where the units are and what of them is free."""
-    pointer, possible = boot.config.sizeof_pointer, boot.spec.cpus.possible
+    pointer, possible = boot.config.sizeof_pointer, num_possible_cpus(boot.spec)
     tables = (
         len(info.groups) * pointer,  # group_offsets
         len(info.groups) * pointer,  # group_sizes
@@ -194,7 +195,7 @@ def bitmap_bytes(bits: int, bits_per_long: int = 64) -> int:
 def pcpu_dump_alloc_info(boot: Boot, info: PcpuAllocInfo) -> None:
     """Say the sizes, and which CPU is where: an allocation in brackets by its group, several on a line."""
     group_width = len(str(len(info.groups)))
-    cpu_width = len(str(boot.spec.cpus.possible))
+    cpu_width = len(str(num_possible_cpus(boot.spec)))
     upa = info.alloc_size // info.unit_size
     width = upa * (cpu_width + 1) + group_width + 3
     per_line = 1 << (max(60 // width, 1).bit_length() - 1)

@@ -6,13 +6,14 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc_or_panic
 from kmemlab.boot.numa import NumaInfo, nodes_of
 from kmemlab.boot.percpu import bitmap_bytes, pcpu_embed_first_chunk
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.kernel import kernel
 
 
 @kernel("arch/x86/kernel/setup_percpu.c", "setup_per_cpu_areas", left_out="percpu_alloc=page; filling the areas")
 def setup_per_cpu_areas(boot: Boot, numa: NumaInfo) -> None:
     """Give each possible CPU its own copy of the kernel's per-CPU variables."""
-    possible = boot.spec.cpus.possible
+    possible = num_possible_cpus(boot.spec)
     boot.printk.info(
         f"setup_percpu: NR_CPUS:{boot.config.nr_cpus} nr_cpumask_bits:{possible} nr_cpu_ids:{possible} "
         f"nr_node_ids:{nr_node_ids(numa)}"
@@ -46,4 +47,4 @@ def setup_cpu_local_masks(boot: Boot) -> None:
 @kernel("lib/cpumask.c", "alloc_bootmem_cpumask_var")
 def alloc_bootmem_cpumask_var(boot: Boot) -> None:
     """Take one mask, a bit a possible CPU."""
-    memblock_alloc_or_panic(boot.memblock, bitmap_bytes(boot.spec.cpus.possible), 64, "alloc_bootmem_cpumask_var")
+    memblock_alloc_or_panic(boot.memblock, bitmap_bytes(num_possible_cpus(boot.spec)), 64, "alloc_bootmem_cpumask_var")

@@ -8,6 +8,7 @@ from kmemlab.boot.numa import LOCAL_DISTANCE, NumaInfo, nodes_of, numa_add_membl
 from kmemlab.boot.numa_distance import numa_set_distance
 from kmemlab.hardware.spec import NumaRange
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import BadSpec
 from kmemlab.types.units import pfn_up
 
@@ -22,8 +23,9 @@ def acpi_numa_init(boot: Boot, numa: NumaInfo) -> bool:
         numa.acpi_numa = -1
         return False
     if tables.nodes:
-        for cpu in range(min(boot.spec.cpus.possible, len(boot.spec.cpus.node_of))):
-            acpi_numa_processor_affinity_init(boot, numa, cpu, boot.spec.cpus.node_of[cpu])
+        for cpu, node in enumerate(boot.spec.cpus.node_of):
+            if node != NUMA_NO_NODE:
+                acpi_numa_processor_affinity_init(boot, numa, cpu, node)
         for block in tables.nodes:
             acpi_numa_memory_affinity_init(boot, numa, block)
     if tables.slit:
@@ -33,8 +35,9 @@ def acpi_numa_init(boot: Boot, numa: NumaInfo) -> bool:
 
 @kernel("arch/x86/mm/srat.c", "acpi_numa_processor_affinity_init", left_out="APIC ids that differ from CPU numbers")
 def acpi_numa_processor_affinity_init(boot: Boot, numa: NumaInfo, cpu: int, node: int) -> None:
-    """One CPU's entry of the SRAT. The description names nodes as the kernel does: PXM = node."""
-    numa.apicid_to_node[cpu] = node
+    """One CPU's entry of the SRAT, though the kernel may have no use for the CPU; the description has PXM = node."""
+    if cpu < len(numa.apicid_to_node):
+        numa.apicid_to_node[cpu] = node
     numa.nodes_parsed[node] = 1
     width = 2 if cpu < 0xFF else 4  # larger ids need an x2APIC, whose entries are printed wider
     boot.printk.info(f"SRAT: PXM {node} -> APIC {cpu:#0{width + 2}x} -> Node {node}")

@@ -10,6 +10,7 @@ import re
 from kmemlab.boot.cmdline import early_param
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc, memblock_alloc_try_nid
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
 
@@ -80,7 +81,7 @@ def swiotlb_init_remap(boot: Boot, addressing_limit: bool) -> None:
     if boot.swiotlb_force == NOFORCE or not (addressing_limit or boot.swiotlb_force == FORCE):
         return
     if not boot.default_nareas:
-        swiotlb_adjust_nareas(boot, boot.spec.cpus.possible)
+        swiotlb_adjust_nareas(boot, num_possible_cpus(boot.spec))
     nslabs = boot.default_nslabs
     while not swiotlb_memblock_alloc(boot, nslabs):
         if nslabs <= IO_TLB_MIN_SLABS:

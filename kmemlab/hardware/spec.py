@@ -351,17 +351,17 @@ def hex_bytes_of(value: Value) -> bytes:
 
 @invented("the JSON form of a machine", traced=False)
 def cpus_of(value: Value) -> CpuSpec:
-    """The CPUs; those that `node_of` doesn't name are of node 0."""
+    """The CPUs; those present that `node_of` doesn't name are of node 0, others are of none that is known."""
     present = value.optional("present", lambda given: given.number(1, 8192), 1)
     possible = value.optional("possible", lambda given: given.number(1, 8192), present)
-    node_of = [0] * max(present, possible)
+    node_of = [0] * present + [-1] * (possible - present)
     for cpu, node in (value.optional("node_of", Value.members, None) or {}).items():
         if not cpu.isdecimal() or int(cpu) >= len(node_of):
             node.bad(f"{cpu!r} is no CPU of this machine", f"number CPUs from 0 to {len(node_of) - 1}")
         node_of[int(cpu)] = node.number(most=1023)
     return CpuSpec(
         present=present,
-        possible=max(present, possible),
+        possible=possible,
         node_of=tuple(node_of),
         flags=value.optional("flags", lambda given: tuple(flag.text() for flag in given), ()),
         cache_line=value.optional("cache_line", lambda given: given.number(1, 4096), 64),

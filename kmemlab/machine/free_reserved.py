@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmemlab.alloc.page_free import free_the_page, page_zone
 from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.smp import num_online_cpus
+from kmemlab.boot.smp import num_online_cpus, num_possible_cpus
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
@@ -54,8 +54,7 @@ def alternative_instructions(mm: Mm) -> None:
 
     With one CPU present (or maxcpus= below two) the kernel runs without them, and keeps the table to put them back.
     """
-    cpus = mm.boot.spec.cpus
-    if num_online_cpus(mm.boot) > 1 or cpus.possible == 1:
+    if num_online_cpus(mm.boot) > 1 or num_possible_cpus(mm.boot.spec) == 1:
         _, start, end = init_area(mm.boot)
         free_reserved_area(mm, start, end, "SMP alternatives")
 

@@ -14,6 +14,7 @@ from kmemlab.boot.efi import fill_boot_params
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.numa_fake import count_possible_nodes
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented
@@ -41,7 +42,7 @@ class Kernel(Struct):
         max_pfn = highest_pfn(spec)
         self.boot = Boot(spec, max_pfn=max_pfn)
         nr_nodes = count_possible_nodes(spec, max_pfn, fake)
-        self.numa = NumaInfo(nr_nodes, spec.cpus.possible, fake)
+        self.numa = NumaInfo(nr_nodes, num_possible_cpus(spec), fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)
         self.slab = KmallocCaches(self.mm)
         self.page_addresses = PageAddresses(self.mm)

@@ -52,14 +52,26 @@ def test_vmallocs_area_and_the_pools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cmdline", "cpus"), [("", 4), ("maxcpus=2", 2), ("maxcpus=9", 4), ("maxcpus=0", 1), ("nosmp", 1)]
+    ("cmdline", "cpus", "others_may_come"),
+    [
+        ("", 4, False),
+        ("maxcpus=2", 2, True),
+        ("maxcpus=9", 4, False),
+        ("maxcpus=1", 1, True),
+        ("maxcpus=0", 1, False),  # these make all others impossible, not only idle
+        ("nosmp", 1, False),
+        ("nr_cpus=2", 2, False),
+        ("nr_cpus=1", 1, False),
+        ("possible_cpus=8", 4, True),
+    ],
 )
-def test_limits_go_by_the_cpus_that_run(cmdline: str, cpus: int) -> None:
+def test_limits_go_by_the_cpus_that_run(cmdline: str, cpus: int, others_may_come: bool) -> None:
     e820 = [[0, 0x9FBFF, "usable"], [0x100000, (1 << 30) - 1, "usable"]]
     machine = Machine.boot({"e820": e820, "cmdline": cmdline, "cpus": {"present": 4, "flags": ["pse"]}})
     zone = machine.zone("DMA32")
     assert zone.pageset_high == zone.watermark[1] // cpus
     assert zone.stat_threshold == 2 * cpus.bit_length() * (1 + (zone.managed_pages >> 15).bit_length())
     assert zoneinfo(machine.kernel).count("    cpu: ") == 2 * cpus
-    # Without other CPUs running, the table of lock prefixes stays, for they may come.
-    assert any("SMP alternatives" in line for line in machine.kernel.printk_lines) == (cpus > 1)
+    # Without other CPUs running, the table of lock prefixes stays if they may come.
+    freed = any("SMP alternatives" in line for line in machine.kernel.printk_lines)
+    assert freed == (cpus > 1 or not others_may_come)
