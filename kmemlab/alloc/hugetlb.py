@@ -6,6 +6,7 @@ hugetlb_init     hugepages=64                  pages of 2 MiB come from the page
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner, page_zone
@@ -21,6 +22,7 @@ from kmemlab.mm.hstate import (
     hstate_is_gigantic,
     huge_page_size_text,
 )
+from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.gfp import __GFP_COMP, __GFP_NOWARN, __GFP_THISNODE, GFP_HIGHUSER, GFP_HIGHUSER_MOVABLE
 from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse
@@ -131,13 +133,21 @@ def default_hugepagesz_setup(mm: Mm, value: str) -> None:
     hugetlb.default_hstate_idx = size_to_hstate(hugetlb, size) or 0
     if hugetlb.default_hstate_max_huge_pages:
         h = hugetlb.hstates[hugetlb.default_hstate_idx]
-        h.max_huge_pages = hugetlb.default_hstate_max_huge_pages
+        want_default_pages(hugetlb, h)
         hugetlb.default_hstate_max_huge_pages = 0
         if hstate_is_gigantic(h):
             hugetlb_hstate_alloc_pages(mm, hugetlb.default_hstate_idx)
 
 
-@kernel("mm/hugetlb.c", "hugepages_setup", left_out="numbers for single nodes before any size was named")
+@invented("lines that hugetlb_init and default_hugepagesz_setup share")
+def want_default_pages(hugetlb: Hugetlb, h: Hstate) -> None:
+    """A hugepages= that came before any size was meant for this pool."""
+    h.max_huge_pages = hugetlb.default_hstate_max_huge_pages
+    for nid, count in enumerate(hugetlb.default_hugepages_in_node):
+        h.max_huge_pages_node[nid] = count
+
+
+@kernel("mm/hugetlb.c", "hugepages_setup")
 def hugepages_setup(mm: Mm, value: str) -> None:
     """hugepages=N, or hugepages=NODE:N,NODE:N: how many pages of the size named last, or of the default size."""
     hugetlb = mm.hugetlb
@@ -152,31 +162,40 @@ def hugepages_setup(mm: Mm, value: str) -> None:
             f"HugeTLB: hugepages= specified twice without interleaving hugepagesz=, ignoring hugepages={value}"
         )
         return
-    if not named:
-        hugetlb.default_hstate_max_huge_pages = int(value) if value.isdecimal() else 0
-    elif not note_hugepages(mm, hugetlb.hstates[hugetlb.parsed_hstate], value):
-        mm.boot.printk.info(f"HugeTLB: Invalid hugepages parameter {value}")
+    h = hugetlb.hstates[hugetlb.parsed_hstate]
+    in_node = h.max_huge_pages_node if named else hugetlb.default_hugepages_in_node
+    wanted = h.max_huge_pages if named else hugetlb.default_hstate_max_huge_pages
+    wanted, rest = note_hugepages(mm, in_node, wanted, value)
+    if named:
+        h.max_huge_pages = wanted
+    else:
+        hugetlb.default_hstate_max_huge_pages = wanted
+    if rest:
+        mm.boot.printk.info(f"HugeTLB: Invalid hugepages parameter {rest}")
+        for nid in range(len(in_node)):
+            in_node[nid] = 0
         return
-    elif hstate_is_gigantic(hugetlb.hstates[hugetlb.parsed_hstate]):
+    if named and hstate_is_gigantic(h):
         hugetlb_hstate_alloc_pages(mm, hugetlb.parsed_hstate)
     hugetlb.last_mhp = this_mhp
 
 
 @invented("the loop of hugepages_setup")
-def note_hugepages(mm: Mm, h: Hstate, value: str) -> bool:
-    """Note how many pages are wanted, in all or node by node; False for what is no number."""
-    for part in value.split(","):
-        node, colon, count = part.partition(":")
-        if not colon:
-            if not node.isdecimal():
-                return False
-            h.max_huge_pages = int(node)
-        elif not (node.isdecimal() and count.isdecimal()) or int(node) not in nodes_of(mm.numa.node_online):
-            return False
-        else:
-            h.max_huge_pages_node[int(node)] = int(count)
-            h.max_huge_pages += int(count)
-    return True
+def note_hugepages(mm: Mm, in_node: Column, wanted: int, value: str) -> tuple[int, str]:
+    """Read N or NODE:N,NODE:N; gives how many pages are wanted in all then, and the text that can't be read."""
+    rest = value
+    while found := re.match(r"\s*(\d+)(?::\s*(\d+))?", rest):
+        number, count = found.groups()
+        if count is None:
+            return (int(number), "") if rest is value and rest[found.end() :][:1] != ":" else (wanted, rest)
+        if int(number) not in nodes_of(mm.numa.node_online):
+            return wanted, rest
+        in_node[int(number)] = int(count)
+        wanted += int(count)
+        if not rest[found.end() :].startswith(","):
+            return wanted, ""
+        rest = rest[found.end() + 1 :]
+    return wanted, rest
 
 
 @kernel("mm/hugetlb.c", "hugetlb_hstate_alloc_pages", left_out="hugetlb_cma=")
@@ -327,7 +346,7 @@ def set_default_hugepages(mm: Mm) -> None:
         size = huge_page_size_text(h)
         mm.boot.printk.info(f"HugeTLB: Ignoring hugepages={h.max_huge_pages} associated with {size} page size")
         mm.boot.printk.info(f"HugeTLB: Using hugepages={wanted} for number of default huge pages")
-    h.max_huge_pages = wanted
+    want_default_pages(hugetlb, h)
 
 
 @kernel("mm/hugetlb.c", "gather_bootmem_prealloc")

@@ -45,11 +45,13 @@ class Hugetlb(Struct):
     last_mhp = Cell()  # 1 + the pool that the last hugepages= was for; 0: none, -1: before any size was named
     nr_boot_pages = Cell()  # gigantic pages that memblock gave
 
+    default_hugepages_in_node: Column  # the same for single nodes
     boot_page: Column
     boot_page_hstate: Column
 
     def __init__(self, nr_nodes: int, max_pfn: int) -> None:
         self.hstates = tuple(Hstate(nr_nodes, max_pfn >> HUGETLB_PAGE_ORDER) for _ in range(HUGE_MAX_HSTATE))
+        self.default_hugepages_in_node = column("q", nr_nodes)
         self.boot_page = column("q", MAX_GIGANTIC_PAGES)  # huge_boot_pages: page frame and pool
         self.boot_page_hstate = column("B", MAX_GIGANTIC_PAGES)
 

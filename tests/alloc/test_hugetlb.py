@@ -39,6 +39,9 @@ def said(booted: Machine) -> list[str]:
         ("hugepagesz=4M hugepages=1 hugepages=2", [("1.00 GiB", 0), ("2.00 MiB", 2)]),
         ("hugepages=7 hugepagesz=2M hugepages=5", [("2.00 MiB", 7), ("1.00 GiB", 0)]),
         ("hugepagesz=1G hugepages=0:1", [("1.00 GiB", 1), ("2.00 MiB", 0)]),
+        ("hugepages=0:12", [("1.00 GiB", 0), ("2.00 MiB", 12)]),
+        ("hugepages=0:2 default_hugepagesz=1G", [("1.00 GiB", 2), ("2.00 MiB", 0)]),
+        ("hugepages=5,0:2", [("1.00 GiB", 0), ("2.00 MiB", 5)]),
     ],
 )
 def test_the_parameters(cmdline: str, found: list[tuple[str, int]]) -> None:
@@ -90,3 +93,7 @@ def test_pages_of_two_nodes_in_turn() -> None:
 
     without = held("")  # the page tables of vmalloc's area, and the hash tables, which are spread, too
     assert [more - less for more, less in zip(held("hugepages=6"), without, strict=True)] == [3 << 9, 3 << 9]
+    # Numbers for single nodes; 30 in all is what a real machine made of 0:10,1:20.
+    assert [more - less for more, less in zip(held("hugepages=0:10,1:20"), without, strict=True)] == [10 << 9, 20 << 9]
+    # The whole number holds for what could be read of a list, then again for all nodes in turn.
+    assert [more - less for more, less in zip(held("hugepages=1:4,9:1"), without, strict=True)] == [2 << 9, 2 << 9]
