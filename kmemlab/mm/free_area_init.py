@@ -113,8 +113,9 @@ def free_area_init_node(mm: Mm, pgdat: PglistData) -> None:
         mm.boot.printk.info(f"Initmem setup node {pgdat.node_id} as memoryless")
     calculate_node_totalpages(mm, pgdat, start_pfn, end_pfn)
     pgdat.first_deferred_pfn = U64_MAX
-    if not mm.boot.config.sparsemem and start_pfn != end_pfn:
+    if not mm.boot.config.sparsemem and pgdat.node_spanned_pages:
         config = mm.boot.config
+        end_pfn = start_pfn + pgdat.node_spanned_pages  # memory that highmem= leaves unused is in no zone
         alloc_node_mem_map(mm.boot.memblock, config.page_offset, pgdat.node_id, start_pfn, end_pfn, config.sizeof_page)
     free_area_init_core(mm, pgdat)
 

@@ -115,9 +115,11 @@ def init_unavailable_range(mm: Mm, start_pfn: int, end_pfn: int, zone_id: int, n
 
 @invented("the loop of init_unavailable_range, where C asks pfn_valid of each pageblock")
 def parts_with_memory_map(mm: Mm, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, int]]:
-    """The parts of a hole that have struct pages: all with FLATMEM, else those in sections with memory."""
+    """The parts of a hole that have struct pages: with FLATMEM what begins below max_pfn, else sections with memory."""
     if not mm.boot.config.sparsemem:
-        yield start_pfn, end_pfn
+        end_pfn = min(end_pfn, round_up(mm.boot.max_pfn, mm.page.pageblock_nr_pages))
+        if start_pfn < end_pfn:
+            yield start_pfn, end_pfn
         return
     for section_pfn in sections_between(start_pfn, end_pfn):
         first, last = max(start_pfn, section_pfn), min(end_pfn, section_pfn + PAGES_PER_SECTION)
