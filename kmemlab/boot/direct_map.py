@@ -51,14 +51,19 @@ MapRange = tuple[int, int, int]
 """A range [start, end) of bytes and the mask of page sizes that it may be mapped with."""
 
 
-@kernel("arch/x86/mm/init.c", "init_mem_mapping", left_out="memory mapped upwards from the kernel (movable_node)")
+@kernel("arch/x86/mm/init.c", "init_mem_mapping")
 def init_mem_mapping(boot: Boot) -> None:
     """Let the direct map reach all of RAM, so that memblock may give out all of it."""
     probe_page_size_mask(boot)
     end = end_of_direct_map(boot)
     init_memory_mapping(boot, 0, ISA_END_ADDRESS)  # whole: the kernel looks for BIOS tables there
     init_trampoline(boot)
-    memory_map_top_down(boot, ISA_END_ADDRESS, end)
+    if boot.memblock.bottom_up:
+        kernel_end = boot.spec.image.brk[1] + 1
+        memory_map_bottom_up(boot, kernel_end, end)  # first, so that tables come to lie above the kernel
+        memory_map_bottom_up(boot, ISA_END_ADDRESS, kernel_end)
+    else:
+        memory_map_top_down(boot, ISA_END_ADDRESS, end)
     if boot.config.highmem:
         early_ioremap_page_table_range_init(boot)
     else:
@@ -140,9 +145,29 @@ def memory_map_top_down(boot: Boot, map_start: int, map_end: int) -> None:
         last_start = start
         tables.min_pfn_mapped = last_start >> PAGE_SHIFT
         if mapped_ram_size >= step_size:
-            step_size <<= tables.pmd_shift - PAGE_SHIFT - 1  # get_new_step_size: tables take so much less than they map
+            step_size = get_new_step_size(boot, step_size)
     if real_end < map_end:
         init_range_memory_mapping(boot, real_end, map_end)
+
+
+@kernel("arch/x86/mm/init.c", "get_new_step_size", traced=False)
+def get_new_step_size(boot: Boot, step_size: int) -> int:
+    """How large the next window may be: tables take so much less memory than they map."""
+    return step_size << boot.direct_map.pmd_shift - PAGE_SHIFT - 1
+
+
+@kernel("arch/x86/mm/init.c", "memory_map_bottom_up")
+def memory_map_bottom_up(boot: Boot, map_start: int, map_end: int) -> None:
+    """Map RAM of [map_start, map_end) window by window, upwards."""
+    step_size, mapped_ram_size = boot.direct_map.pmd_size, 0
+    boot.direct_map.min_pfn_mapped = map_start >> PAGE_SHIFT
+    start = map_start
+    while start < map_end:
+        following = min(round_up(start + 1, step_size), map_end)
+        mapped_ram_size += init_range_memory_mapping(boot, start, following)
+        start = following
+        if mapped_ram_size >= step_size:
+            step_size = get_new_step_size(boot, step_size)
 
 
 @invented("the first part of memory_map_top_down")

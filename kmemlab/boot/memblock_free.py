@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmemlab.boot.memblock_regions import MEMBLOCK_NOMAP, MemblockType
+from kmemlab.boot.memblock_regions import MEMBLOCK_HOTPLUG, MEMBLOCK_NOMAP, MemblockType
 from kmemlab.boot.printk import Printk
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct, U64Cell
@@ -21,6 +21,7 @@ class Memblock(Struct):
 
     current_limit = U64Cell()
     bottom_up = Cell()
+    movable_node = Cell()  # memory that can be unplugged is not given out
     can_resize = Cell()
     debug = Cell()
 
@@ -92,7 +93,7 @@ def for_each_free_mem_range(
     limit = U64_MAX if end is None else end
     taken = 0  # regions of `reserved` before this one end below where we are
     for idx in range(memory.cnt):
-        if not wanted(memory, idx, nid):
+        if should_skip_region(memblock, idx, nid):
             continue
         at, region_end = max(memory.base[idx], start), min(memory.end(idx), limit)
         while taken < reserved.cnt and reserved.end(taken) <= at:
@@ -119,7 +120,7 @@ def for_each_free_mem_range_reverse(
     limit = U64_MAX if end is None else end
     taken = reserved.cnt - 1  # regions of `reserved` behind this one start above where we are
     for idx in reversed(range(memory.cnt)):
-        if not wanted(memory, idx, nid):
+        if should_skip_region(memblock, idx, nid):
             continue
         region_start, at = max(memory.base[idx], start), min(memory.end(idx), limit)
         while taken >= 0 and reserved.base[taken] >= at:
@@ -134,17 +135,15 @@ def for_each_free_mem_range_reverse(
             hole -= 1
 
 
-@kernel(
-    "mm/memblock.c",
-    "should_skip_region",
-    left_out="mirrored memory; hot-pluggable memory under movable_node",
-    traced=False,
-)
-def wanted(memory: MemblockType, idx: int, nid: int | None) -> bool:
-    """Whether a free range of memory region `idx` may be given out to who asks for node `nid` (None or -1: any)."""
-    return (
-        memory.size[idx] > 0 and not memory.flags[idx] & MEMBLOCK_NOMAP and nid in (None, NUMA_NO_NODE, memory.nid[idx])
-    )
+@kernel("mm/memblock.c", "should_skip_region", left_out="mirrored memory", traced=False)
+def should_skip_region(memblock: Memblock, idx: int, nid: int | None) -> bool:
+    """Whether memory region `idx` has nothing to give to who asks for node `nid` (None or -1: any)."""
+    memory = memblock.memory
+    if not memory.size[idx] or nid not in (None, NUMA_NO_NODE, memory.nid[idx]):
+        return True
+    if memblock.movable_node and memory.flags[idx] & MEMBLOCK_HOTPLUG:
+        return True
+    return bool(memory.flags[idx] & MEMBLOCK_NOMAP)
 
 
 @kernel("mm/memblock.c", "memblock_find_in_range_node", left_out="mirrored memory")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.cmdline import early_param
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.resource import ROOT, new_resource, request_resource
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import GIB, MIB, PAGE_SHIFT
 
 MIN_MEMORY_BLOCK_SIZE, MAX_BLOCK_SIZE = 128 * MIB, 2 * GIB
 MEM_SIZE_FOR_LARGE_BLOCK = 64 * GIB
+
+
+@early_param("movable_node")
+@kernel("mm/memory_hotplug.c", "cmdline_parse_movable_node")
+def cmdline_parse_movable_node(boot: Boot, value: str) -> None:
+    """movable_node: what can be unplugged as a whole shall hold nothing that can't be moved."""
+    boot.memblock.movable_node = int(boot.config.numa)
+
+
+@invented("a few lines of setup_arch")
+def allocate_near_the_kernel(boot: Boot) -> None:
+    """Until the SRAT tells what can be unplugged, take memory upwards: what lies near the kernel can't be."""
+    boot.memblock.bottom_up = boot.memblock.movable_node
 
 
 @kernel("mm/memory_hotplug.c", "register_memory_resource")

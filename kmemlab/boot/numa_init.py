@@ -30,6 +30,7 @@ from kmemlab.boot.numa import (
 from kmemlab.boot.numa_cleanup import numa_cleanup_meminfo
 from kmemlab.boot.numa_distance import numa_reset_distance
 from kmemlab.boot.numa_fake import numa_emulation
+from kmemlab.boot.smp import num_present_cpus
 from kmemlab.boot.srat import acpi_numa_init
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
@@ -94,7 +95,7 @@ def dummy_numa_init(boot: Boot, numa: NumaInfo) -> bool:
     return True
 
 
-@kernel("arch/x86/mm/numa.c", "numa_init", left_out="memblock allocations next to the kernel under movable_node")
+@kernel("arch/x86/mm/numa.c", "numa_init")
 def numa_init(boot: Boot, numa: NumaInfo, init_func: Callable[[Boot, NumaInfo], bool]) -> bool:
     """Forget what another method said, ask this one, and set nodes up by it. False if it was of no use."""
     memblock = boot.memblock
@@ -108,7 +109,10 @@ def numa_init(boot: Boot, numa: NumaInfo, init_func: Callable[[Boot, NumaInfo], 
     memblock_setclr_flag(memblock, 0, U64_MAX, False, MEMBLOCK_HOTPLUG)
     numa_reset_distance(boot, numa)
 
-    if not init_func(boot, numa) or not numa_cleanup_meminfo(boot, numa, numa.meminfo):
+    if not init_func(boot, numa):
+        return False
+    memblock.bottom_up = 0  # the SRAT has told what movable_node must spare
+    if not numa_cleanup_meminfo(boot, numa, numa.meminfo):
         return False
     numa_emulation(boot, numa)
     if not numa_register_memblks(boot, numa):
@@ -202,9 +206,12 @@ def numa_init_array(numa: NumaInfo) -> None:
 
 
 @kernel("arch/x86/mm/numa.c", "init_cpu_to_node")
-def init_cpu_to_node(numa: NumaInfo) -> None:
-    """A node that has CPUs but no memory comes online, too: its CPUs must be able to ask for memory from somewhere."""
-    for cpu, nid in enumerate(numa.apicid_to_node):
+def init_cpu_to_node(boot: Boot, numa: NumaInfo) -> None:
+    """A node that has CPUs but no memory comes online, too: its CPUs must be able to ask for memory from somewhere.
+
+    A CPU that may be plugged in later has no APIC id yet, so nobody knows its node.
+    """
+    for cpu, nid in enumerate(numa.apicid_to_node[: num_present_cpus(boot.spec)]):
         if nid != NUMA_NO_NODE:
             numa.node_online[nid] = 1
             numa.cpu_to_node[cpu] = nid

@@ -107,7 +107,7 @@ def take_pages(mm: Mm, nid: int, order: int, count: int) -> list[int]:
     return taken
 
 
-@kernel("mm/memory_hotplug.c", "zone_for_pfn_range", left_out="online_policy=auto-movable, movable_node")
+@kernel("mm/memory_hotplug.c", "zone_for_pfn_range", left_out="online_policy=auto-movable")
 def zone_for_pfn_range(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zone:
     """The zone for new pages: Movable if it shall be possible to unplug them, else the one they lie in, or Normal."""
     zones = mm.node_data[nid].node_zones
@@ -119,9 +119,11 @@ def zone_for_pfn_range(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zone:
     )
     in_kernel = zone_intersects(kernel_zone, start_pfn, nr_pages)
     in_movable = zone_intersects(movable, start_pfn, nr_pages)
-    if mm.memhp_default_online_type == MMOP_ONLINE and in_movable and not in_kernel:
-        return movable
-    return kernel_zone
+    if mm.memhp_default_online_type == MMOP_ONLINE_KERNEL:
+        return kernel_zone
+    if in_kernel != in_movable:
+        return movable if in_movable else kernel_zone
+    return movable if mm.boot.memblock.movable_node else kernel_zone
 
 
 @kernel("include/linux/mmzone.h", "zone_intersects", traced=False)

@@ -45,6 +45,7 @@ from kmemlab.boot.memblock import (
     memblock_alloc,
     memblock_set_current_limit,
 )
+from kmemlab.boot.memory_hotplug import allocate_near_the_kernel
 from kmemlab.boot.mtrr import mtrr_bp_init
 from kmemlab.boot.mtrr_trim import mtrr_trim_uncached_memory
 from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
@@ -189,6 +190,7 @@ SETUP_ARCH = (
     Stage(parse_early_param,           "boot",   "mem= and memmap= change the map"),
     Stage(parse_early_param_mm,        "kernel", "numa=, kernelcore= and movablecore= are kept for later"),
     Stage(efi_memblock_x86_reserve_range, "boot", "UEFI's memory map stays"),
+    Stage(allocate_near_the_kernel,    "boot",   "movable_node: keep off memory that may be unplugged", only="x86_64"),
     Stage(x86_report_nx,               "boot",   "can pages be marked as not executable?"),
     Stage(e820__finish_early_params,   "boot",   "if the map was changed: put it in order again, print it"),
     Stage(efi_init,                    "boot",   "UEFI's tables stay"),
@@ -222,7 +224,7 @@ SETUP_ARCH = (
     Stage(permanent_kmaps_init,        "boot",   "a page table for kmap", only="i386"),
     Stage(zone_sizes_init,             "mm",     "zones, and the memory map filled in"),
     Stage(acpi_boot_init,              "boot",   "HPET and I/O APICs get resources"),
-    Stage(init_cpu_to_node,            "numa",   "CPUs know their nodes", only="x86_64"),
+    Stage(init_cpu_to_node,            "boot, numa", "CPUs know their nodes", only="x86_64"),
     Stage(e820__reserve_resources,     "boot",   "the map becomes /proc/iomem"),
     Stage(register_nosave_regions,     "boot",   "holes that hibernation must not save"),
     Stage(e820__setup_pci_gap,         "boot",   "a place for PCI devices without addresses"),

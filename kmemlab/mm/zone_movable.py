@@ -6,7 +6,7 @@ node 0   | DMA | DMA32 ………………………………|                    
 
 from __future__ import annotations
 
-from kmemlab.boot.memblock import for_each_mem_pfn_range
+from kmemlab.boot.memblock import MEMBLOCK_HOTPLUG, for_each_mem_pfn_range
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES
 from kmemlab.sim.kernel import invented, kernel
@@ -63,12 +63,15 @@ def early_calculate_totalpages(mm: Mm) -> int:
     return total
 
 
-@kernel("mm/page_alloc.c", "find_zone_movable_pfns_for_nodes", left_out="movable_node")
+@kernel("mm/page_alloc.c", "find_zone_movable_pfns_for_nodes")
 def find_zone_movable_pfns_for_nodes(mm: Mm) -> None:
     """Work out at which page frame ZONE_MOVABLE begins on each node; 0 where there is none."""
     totalpages = early_calculate_totalpages(mm)
     find_usable_zone_for_movable(mm)
-    if mm.mirrored_kernelcore:
+    if mm.boot.memblock.movable_node:
+        keep_hotpluggable_movable(mm)
+        align_zone_movable_pfns(mm)
+    elif mm.mirrored_kernelcore:
         keep_mirrored_for_kernel(mm)
         align_zone_movable_pfns(mm)
     else:
@@ -78,6 +81,15 @@ def find_zone_movable_pfns_for_nodes(mm: Mm) -> None:
             align_zone_movable_pfns(mm)
     # N_MEMORY was only borrowed: free_area_init sets it for good.
     mm.node_has_memory[:] = bytes(len(mm.node_has_memory))
+
+
+@invented("the branch of find_zone_movable_pfns_for_nodes for movable_node")
+def keep_hotpluggable_movable(mm: Mm) -> None:
+    """From its first memory that can be unplugged on, a node is ZONE_MOVABLE's; kernelcore= is not heard."""
+    memory = mm.boot.memblock.memory
+    for base, _, nid, flags in memory.regions():
+        if flags & MEMBLOCK_HOTPLUG and not 0 < mm.zone_movable_pfn[nid] <= base >> PAGE_SHIFT:
+            mm.zone_movable_pfn[nid] = base >> PAGE_SHIFT
 
 
 @invented("the branch of find_zone_movable_pfns_for_nodes for kernelcore=mirror")
