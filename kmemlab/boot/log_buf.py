@@ -14,7 +14,7 @@ LOG_CPU_MAX_BUF_LEN = 4 * KIB  # 1 << CONFIG_LOG_CPU_MAX_BUF_SHIFT
 LOG_BUF_LEN_MAX = 2 * GIB
 LOG_ALIGN = 8
 PRB_AVGBITS = 5  # a record is 32 bytes on average
-SIZEOF_PRB_DESC, SIZEOF_PRINTK_INFO = 24, 88
+LONGS_OF_PRB_DESC, SIZEOF_PRINTK_INFO = 3, 88
 
 
 @early_param("log_buf_len")
@@ -59,7 +59,7 @@ def setup_log_buf(boot: Boot, early: int) -> None:
     if not boot.new_log_buf_len:
         return
     records = boot.new_log_buf_len >> PRB_AVGBITS
-    sizes = (boot.new_log_buf_len, records * SIZEOF_PRB_DESC, records * SIZEOF_PRINTK_INFO)
+    sizes = (boot.new_log_buf_len, records * LONGS_OF_PRB_DESC * boot.config.sizeof_pointer, records * SIZEOF_PRINTK_INFO)
     taken: list[tuple[int, int]] = []
     for size, what in zip(sizes, ("text", "desc", "info"), strict=True):
         addr = memblock_alloc(boot.memblock, size, LOG_ALIGN, "setup_log_buf")
