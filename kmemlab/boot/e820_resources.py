@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.firmware_map import firmware_map_add_early
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc
 from kmemlab.boot.resource import (
@@ -59,10 +60,8 @@ def e820__reserve_resources(boot: Boot) -> None:
             boot.e820_resources = resource
         if do_mark_busy(entry.type, entry.addr) and end <= boot.config.phys_addr_max:
             insert_resource(tree, resource)
-    for _ in boot.e820_table_firmware.entries():
-        memblock_alloc(
-            boot.memblock, boot.config.sizeof_firmware_map_entry, SMP_CACHE_BYTES, caller="firmware_map_add_early"
-        )
+    for entry in boot.e820_table_firmware.entries():
+        firmware_map_add_early(boot, entry.addr, entry.end, entry.type)
 
 
 @kernel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kmemlab.boot.boot_params import BootParams
 from kmemlab.boot.e820 import E820Table
+from kmemlab.boot.firmware_map_state import FirmwareMap
 from kmemlab.boot.memblock import Memblock
 from kmemlab.boot.mtrr_state import MtrrState, PatState
 from kmemlab.boot.page_tables import DirectMap
@@ -76,6 +77,7 @@ class Boot(Struct):
         self.e820_table = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)
+        self.firmware_map = FirmwareMap(self.config.e820_max_entries + len(spec.dimms))
         self.memblock = Memblock(self.printk, self.config)
         self.direct_map = DirectMap(max_pfn, LAYOUTS[self.page_table_levels].levels[PMD].shift)
         self.ram = Ram(max_pfn)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kmemlab.machine.firmware_memmap import firmware_memmap
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, mtrr, sys_vm, zoneinfo
 from kmemlab.machine.procfs_lists import pagetypeinfo, slabinfo, vmallocinfo, vmstat
@@ -25,6 +26,7 @@ FILES: dict[str, Callable[[Kernel], str | None]] = {
     "sys_vm.txt": sys_vm,
     "slab_table.txt": slab_table,
     "mtrr.txt": mtrr,
+    "firmware_memmap.txt": firmware_memmap,
     "pagetypeinfo.txt": pagetypeinfo,
     "slabinfo.txt": slabinfo,
     "vmallocinfo.txt": vmallocinfo,

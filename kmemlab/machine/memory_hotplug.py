@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.boot.direct_map import init_memory_mapping, late_tables_needed
+from kmemlab.boot.firmware_map import firmware_map_add_hotplug
 from kmemlab.boot.memory_hotplug import probe_memory_block_size, register_memory_resource
 from kmemlab.boot.numa import nodes_of
 from kmemlab.machine.deferred_init import free_pages_core
@@ -65,6 +66,7 @@ def add_memory_resource(kernel: Kernel, start: int, size: int) -> None:
         return
     nid = phys_to_target_node(kernel, start)
     arch_add_memory(kernel, nid, start, size)
+    firmware_map_add_hotplug(boot, start, start + size)
     if mm.memhp_default_online_type != MMOP_OFFLINE:
         for first in range(start, start + size, block):
             online_pages(mm, nid, first >> PAGE_SHIFT, block >> PAGE_SHIFT)
