@@ -41,9 +41,15 @@ def early_alloc_pgt_buf(boot: Boot) -> None:
     place_swapper_pg_dir(boot)
 
 
-@kernel("arch/x86/mm/init.c", "alloc_low_pages", left_out="more than one page at a time")
+@kernel("arch/x86/include/asm/init.h", "alloc_low_page", traced=False)
 def alloc_low_page(boot: Boot) -> int:
-    """A page for a page table, from the buffer or from memory that is mapped already; its page frame number.
+    """A page for a page table; its page frame number."""
+    return alloc_low_pages(boot, 1)
+
+
+@kernel("arch/x86/mm/init.c", "alloc_low_pages")
+def alloc_low_pages(boot: Boot, num: int) -> int:
+    """Pages in a row for page tables, from the buffer or from memory that is mapped already; the first one's number.
 
     After boot C asks the page allocator. That lies above this file, so here its pages have been put by beforehand.
     """
@@ -51,13 +57,14 @@ def alloc_low_page(boot: Boot) -> int:
     if tables.after_bootmem:
         tables.nr_late_pages -= 1
         return tables.late_page[tables.nr_late_pages]
-    buffered = tables.pgt_buf_end < tables.pgt_buf_top
-    if buffered and tables.can_use_brk_pgt:
-        return take_from_buffer(boot)
+    if tables.can_use_brk_pgt and tables.pgt_buf_end + num <= tables.pgt_buf_top:
+        tables.pgt_buf_end += num
+        return tables.pgt_buf_end - num
     found = 0
     if tables.min_pfn_mapped < boot.max_pfn_mapped:
         start, end = tables.min_pfn_mapped << PAGE_SHIFT, boot.max_pfn_mapped << PAGE_SHIFT
-        found = memblock_phys_alloc_range(boot.memblock, PAGE_SIZE, PAGE_SIZE, start, end, caller="alloc_low_pages")
+        size = num << PAGE_SHIFT
+        found = memblock_phys_alloc_range(boot.memblock, size, PAGE_SIZE, start, end, caller="alloc_low_pages")
     if not found:
         raise KernelPanic(
             "alloc_low_pages: can not alloc memory",
@@ -65,13 +72,6 @@ def alloc_low_page(boot: Boot) -> int:
             remedy="give the machine more memory",
         )
     return found >> PAGE_SHIFT
-
-
-@invented("a line of alloc_low_pages", traced=False)
-def take_from_buffer(boot: Boot) -> int:
-    """The next page of the buffer."""
-    boot.direct_map.pgt_buf_end += 1
-    return boot.direct_map.pgt_buf_end - 1
 
 
 @kernel("arch/x86/mm/init_64.c", "kernel_physical_mapping_init", left_out="flushing what the boot code had mapped")

@@ -9,7 +9,7 @@ area, on a PAE kernel) is taken from memblock. The tables themselves lie in RAM,
 from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.kernel_physical_mapping import alloc_low_page, entries_of
+from kmemlab.boot.kernel_physical_mapping import alloc_low_page, alloc_low_pages, entries_of
 from kmemlab.boot.layout_32 import (
     FIX_BTMAP_BEGIN,
     FIX_KMAP_BEGIN,
@@ -122,11 +122,11 @@ def page_table_range_init(boot: Boot, start: int, end: int) -> None:
     first, last = fix_to_virt(FIX_KMAP_END) >> shift, fix_to_virt(FIX_KMAP_BEGIN) >> shift
     addresses = range(start, end, boot.direct_map.pmd_size)
     side_by_side = [address for address in addresses if first != last and first <= address >> shift <= last]
-    taken = [alloc_low_page(boot) for _ in side_by_side]
+    taken = alloc_low_pages(boot, len(side_by_side)) if side_by_side else 0
     for address in addresses:
         one_page_table_init(boot, address)
-    for address, pfn in zip(side_by_side, taken, strict=True):
-        populate(tables, entry_of(tables, PMD, address), pfn)
+    for nth, address in enumerate(side_by_side):
+        populate(tables, entry_of(tables, PMD, address), taken + nth)
 
 
 @kernel("arch/x86/mm/init_32.c", "early_ioremap_page_table_range_init")
