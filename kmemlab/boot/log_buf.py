@@ -59,7 +59,8 @@ def setup_log_buf(boot: Boot, early: int) -> None:
     if not boot.new_log_buf_len:
         return
     records = boot.new_log_buf_len >> PRB_AVGBITS
-    sizes = (boot.new_log_buf_len, records * LONGS_OF_PRB_DESC * boot.config.sizeof_pointer, records * SIZEOF_PRINTK_INFO)
+    sizeof_prb_desc = LONGS_OF_PRB_DESC * boot.config.sizeof_pointer
+    sizes = (boot.new_log_buf_len, records * sizeof_prb_desc, records * SIZEOF_PRINTK_INFO)
     taken: list[tuple[int, int]] = []
     for size, what in zip(sizes, ("text", "desc", "info"), strict=True):
         addr = memblock_alloc(boot.memblock, size, LOG_ALIGN, "setup_log_buf")
