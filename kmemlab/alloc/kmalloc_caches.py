@@ -18,21 +18,19 @@ from kmemlab.alloc.kmem_cache import (
     SLAB_KMALLOC,
     SLAB_RECLAIM_ACCOUNT,
     KmemCache,
-    SlubParams,
 )
-from kmemlab.alloc.slab_geometry import calculate_alignment, kmem_cache_open
-from kmemlab.alloc.slub_params import kmem_cache_flags
+from kmemlab.alloc.slab_common import UP, SlabCommon, enter_cache, kmem_cache_alloc, new_slot
+from kmemlab.alloc.slab_geometry import calculate_alignment
 from kmemlab.boot.cmdline import next_arg
-from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
-from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.sim.struct import Cell, Struct
+from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import KernelPanic
 
 KMALLOC_NORMAL, KMALLOC_CGROUP, KMALLOC_RECLAIM, KMALLOC_DMA = range(4)
 KMALLOC_PREFIXES = ("kmalloc", "kmalloc-cg", "kmalloc-rcl", "dma-kmalloc")
 KMALLOC_FLAGS = (0, SLAB_ACCOUNT, SLAB_RECLAIM_ACCOUNT, SLAB_CACHE_DMA)
 KMALLOC_SHIFT_LOW, KMALLOC_SHIFT_HIGH = 3, 13
+KMALLOC_INDICES = KMALLOC_SHIFT_HIGH + 1
 ARCH_KMALLOC_MINALIGN = 8
 KMALLOC_SIZES = (0, 96, 192, *(1 << shift for shift in range(KMALLOC_SHIFT_LOW, KMALLOC_SHIFT_HIGH + 1)))
 
@@ -42,8 +40,6 @@ KMALLOC_ORDER_OF_CREATION = (3, 4, 5, 6, 1, 7, 2, 8, 9, 10, 11, 12, 13)
 # struct kmem_cache_node, and struct kmem_cache up to its pointers to nodes, in bytes; by the size of a pointer
 SIZEOF_KMEM_CACHE_NODE = {8: 64, 4: 32}
 OFFSETOF_KMEM_CACHE_NODE = {8: 216, 4: 136}
-
-DOWN, PARTIAL, UP = range(3)
 
 
 @invented("the size as the name of a cache has it", traced=False)
@@ -56,76 +52,37 @@ def size_name(size: int) -> str:
     return f"{size // 1024}k" if size >= 1024 else str(size)
 
 
-@kernel("mm/slab_common.c", "kmalloc_caches")
-class KmallocCaches(Struct):
-    """All caches that exist when kmalloc works; `caches[kind][index]`."""
-
-    slab_state = Cell()
-
-    def __init__(self, mm: Mm) -> None:
-        config, cpus = mm.boot.config, mm.boot.spec.cpus
-        self.mm = mm
-        self.params = SlubParams(mm.boot.spec.cmdline, config.sizeof_pointer, cpus.cache_line)
-        self.kmem_cache_node = KmemCache("kmem_cache_node")
-        self.kmem_cache = KmemCache("kmem_cache")
-        self.caches = tuple(
-            tuple(KmemCache(f"{prefix}-{size_name(size)}") for size in KMALLOC_SIZES) for prefix in KMALLOC_PREFIXES
-        )
-
-    def existing(self) -> list[KmemCache]:
-        """The kmalloc caches that were made, kind by kind, sizes ascending."""
-        found = [cache for kind in self.caches for cache in kind if cache.refcount]
-        kinds = {cache.name: kind for kind, row in enumerate(self.caches) for cache in row}
-        return sorted(found, key=lambda cache: (kinds[cache.name], cache.object_size))
-
-    def newest_first(self) -> list[KmemCache]:
-        """C's slab_caches: every cache that was made, the last one first."""
-        made = [self.kmem_cache, self.kmem_cache_node]
-        made += [kind[index] for kind in self.caches for index in KMALLOC_ORDER_OF_CREATION]
-        return [cache for cache in reversed(made) if cache.size]
-
-
-@kernel("mm/slub.c", "kmem_cache_init", left_out="moving the first two caches out of static memory; hotplug")
-def kmem_cache_init(slab: KmallocCaches) -> None:
-    """Make the first caches: for the per-node data of caches, for caches themselves, then kmalloc's."""
-    params, boot = slab.params, slab.mm.boot
-    possible, present = num_possible_cpus(boot.spec), num_present_cpus(boot.spec)
-    # Some machines only know the CPUs that are running; if that is just one, ask how many there may be.
-    params.nr_cpus = present if present > 1 else possible
-    nodes = nr_node_ids(slab.mm)
-    pointer = params.pointer
-    create_boot_cache(params, slab.kmem_cache_node, SIZEOF_KMEM_CACHE_NODE[pointer], SLAB_HWCACHE_ALIGN)
-    slab.slab_state = PARTIAL
-    size = OFFSETOF_KMEM_CACHE_NODE[pointer] + nodes * pointer
-    create_boot_cache(params, slab.kmem_cache, size, SLAB_HWCACHE_ALIGN)
-    create_kmalloc_caches(slab)
-    boot.printk.info(
-        f"SLUB: HWalign={params.cache_line}, Order={params.slub_min_order}-{params.slub_max_order}, "
-        f"MinObjects={params.slub_min_objects}, CPUs={possible}, Nodes={nodes}"
-    )
-
-
 @invented("C keeps nr_node_ids in a variable, set by setup_nr_node_ids", traced=False)
-def nr_node_ids(mm: Mm) -> int:
+def nr_node_ids(common: SlabCommon) -> int:
     """One more than the highest node that is possible."""
-    return max((nid + 1 for nid, possible in enumerate(mm.numa.node_possible) if possible), default=1)
+    possible = common.mm.numa.node_possible
+    return max((nid + 1 for nid, is_possible in enumerate(possible) if is_possible), default=1)
 
 
 @kernel("mm/slab_common.c", "create_kmalloc_caches")
-def create_kmalloc_caches(slab: KmallocCaches) -> None:
-    """Make kmalloc's caches, kind by kind; from now on kmalloc works."""
+def create_kmalloc_caches(common: SlabCommon) -> None:
+    """Make kmalloc's caches, kind by kind, those that are not there yet; from now on kmalloc works."""
     for kind in range(len(KMALLOC_PREFIXES)):
         for index in KMALLOC_ORDER_OF_CREATION:
-            new_kmalloc_cache(slab, kind, index)
-    slab.slab_state = UP
+            small = KMALLOC_SIZES[index] < 1 << common.engine.kmalloc_shift_low
+            if not small and not common.kmalloc_caches[kind * KMALLOC_INDICES + index]:
+                new_kmalloc_cache(common, kind, index)
+    common.slab_state = UP
 
 
 @kernel("mm/slab_common.c", "new_kmalloc_cache")
-def new_kmalloc_cache(slab: KmallocCaches, kind: int, index: int) -> None:
+def new_kmalloc_cache(common: SlabCommon, kind: int, index: int) -> None:
     """Make one cache; those of control groups are the ordinary ones where kernel memory is not accounted."""
-    if kind == KMALLOC_CGROUP and kmem_accounting_is_off(slab.params.cmdline):
+    at = kind * KMALLOC_INDICES + index
+    if kind == KMALLOC_CGROUP and kmem_accounting_is_off(common.params.cmdline):
+        common.kmalloc_caches[at] = common.kmalloc_caches[KMALLOC_NORMAL * KMALLOC_INDICES + index]
         return
-    create_kmalloc_cache(slab.params, slab.caches[kind][index], KMALLOC_SIZES[index], KMALLOC_FLAGS[kind])
+    size = KMALLOC_SIZES[index]
+    cache = create_kmalloc_cache(common, f"{KMALLOC_PREFIXES[kind]}-{size_name(size)}", size, KMALLOC_FLAGS[kind])
+    common.kmalloc_caches[at] = cache.number
+    # What is charged and what is not must not come to lie in one slab.
+    if kind == KMALLOC_NORMAL:
+        cache.refcount = -1
 
 
 @kernel("mm/memcontrol.c", "mem_cgroup_kmem_disabled", traced=False)
@@ -136,24 +93,51 @@ def kmem_accounting_is_off(cmdline: str) -> bool:
 
 
 @kernel("mm/slab_common.c", "create_kmalloc_cache")
-def create_kmalloc_cache(params: SlubParams, cache: KmemCache, size: int, flags: int) -> None:
-    """Make one of kmalloc's caches: all of an object may be copied to user space."""
-    create_boot_cache(params, cache, size, flags | SLAB_KMALLOC, usersize=size)
+def create_kmalloc_cache(common: SlabCommon, name: str, size: int, flags: int) -> KmemCache:
+    """Make one of kmalloc's caches: all of an object may be copied to user space.
+
+    Raises `KernelPanic` when there is no memory for it.
+    """
+    address = kmem_cache_alloc(common.caches[common.kmem_cache], gfp_bits.GFP_NOWAIT | gfp_bits.__GFP_ZERO)
+    if address is None:
+        raise KernelPanic(
+            f"Out of memory when creating slab {name}", where="create_kmalloc_cache", remedy="give it more memory"
+        )
+    cache = new_slot(common)
+    create_boot_cache(cache, name, size, flags | SLAB_KMALLOC, usersize=size)
+    cache.address = address
+    enter_cache(cache)
+    cache.refcount = 1
+    return cache
 
 
 @kernel("mm/slab_common.c", "create_boot_cache")
-def create_boot_cache(params: SlubParams, cache: KmemCache, size: int, flags: int, usersize: int = 0) -> None:
+def create_boot_cache(cache: KmemCache, name: str, size: int, flags: int, usersize: int = 0) -> None:
     """Make a cache before there is one to make caches in. Raises `KernelPanic` if no slab can hold its objects."""
+    params = cache.common.params
     align = ARCH_KMALLOC_MINALIGN
     # Users of kmalloc count on it: what is as large as a power of two is aligned to it.
     if size & size - 1 == 0:
         align = max(align, size)
-    cache.object_size, cache.usersize = size, usersize
+    cache.common.names.append(name)
+    cache.name_at = cache.common.names.count
+    cache.size = cache.object_size = size
+    cache.usersize = usersize
     cache.align = calculate_alignment(flags, align, size, params.cache_line, params.pointer)
-    if not kmem_cache_open(params, cache, kmem_cache_flags(params, flags, cache.name)):
+    if not cache.engine.kmem_cache_create(cache, flags):
         raise KernelPanic(
-            f"Creation of kmalloc slab {cache.name} size={size} failed. Reason -22",
+            f"Creation of kmalloc slab {name} size={size} failed. Reason -22",
             where="create_boot_cache",
-            remedy="leave out slub_min_order=, or choose a smaller one",
+            remedy="leave out slub_min_order=, or choose a smaller one; give the machine more memory",
         )
-    cache.refcount = 1
+    cache.refcount = -1  # not to be shared, for now
+
+
+@invented("the flags that kmem_cache_init gives the first two caches", traced=False)
+def boot_cache_sizes(common: SlabCommon) -> tuple[int, int]:
+    """The sizes of struct kmem_cache_node and of struct kmem_cache, which ends with a pointer for each node."""
+    pointer = common.params.pointer
+    return SIZEOF_KMEM_CACHE_NODE[pointer], OFFSETOF_KMEM_CACHE_NODE[pointer] + nr_node_ids(common) * pointer
+
+
+BOOT_CACHE_FLAGS = SLAB_HWCACHE_ALIGN

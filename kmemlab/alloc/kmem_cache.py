@@ -11,8 +11,13 @@ oo             2**order pages hold so many slots          order 0: 39 in 4096 by
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.sim.struct import Cell, Struct
+from kmemlab.sim.struct import Cell, Struct, U64Cell
+
+if TYPE_CHECKING:  # the front knows caches; a cache knows the front only to reach what all caches share
+    from kmemlab.alloc.slab_common import SlabCommon, SlabEngine
 
 SLAB_CONSISTENCY_CHECKS = 0x100
 SLAB_RED_ZONE = 0x400
@@ -23,7 +28,9 @@ SLAB_CACHE_DMA = 0x4000
 SLAB_CACHE_DMA32 = 0x8000
 SLAB_STORE_USER = 0x10000
 SLAB_RECLAIM_ACCOUNT = 0x20000
+SLAB_PANIC = 0x40000
 SLAB_TYPESAFE_BY_RCU = 0x80000
+SLAB_MEM_SPREAD = 0x100000
 SLAB_TRACE = 0x200000
 SLAB_NOLEAKTRACE = 0x800000
 SLAB_FAILSLAB = 0x2000000
@@ -34,28 +41,32 @@ DEBUG_DEFAULT_FLAGS = SLAB_CONSISTENCY_CHECKS | SLAB_RED_ZONE | SLAB_POISON | SL
 DEBUG_METADATA_FLAGS = SLAB_RED_ZONE | SLAB_POISON | SLAB_STORE_USER  # those that make slots larger
 
 
-@kernel("include/linux/slub_def.h", "struct kmem_cache", left_out="all that has to do with single slabs and CPUs")
+@kernel("mm/slab.h", "struct kmem_cache", left_out="sysfs, KASAN; SLUB and SLAB each add their own fields")
 class KmemCache(Struct):
-    """The geometry of one cache; sizes in bytes. A cache with `refcount` 0 does not exist (yet)."""
+    """What both engines know of a cache; sizes in bytes. A slot whose `object_size` is 0 holds no cache."""
 
-    refcount = Cell()
+    refcount = Cell()  # users of the name; -1: nobody else may share it
     flags = Cell()
     object_size = Cell()
-    usersize = Cell()  # how much of an object may be copied to user space
+    size = Cell()  # of a slot: object, padding, what debugging keeps
     align = Cell()
-    inuse = Cell()  # where what follows the object begins
-    offset = Cell()  # where the pointer to the next free object stands in a free one
-    red_left_pad = Cell()
-    size = Cell()
-    order = Cell()  # oo: pages of a slab, 2**order
-    objects = Cell()  # oo: slots of a slab
-    min_order = Cell()  # min: when no block of `order` is to be had
-    min_partial = Cell()  # partial slabs that a node keeps even if they are empty
-    cpu_partial = Cell()  # free objects that a CPU may keep in partial slabs
-    cpu_partial_slabs = Cell()
+    useroffset = Cell()  # which part of an object may be copied to user space
+    usersize = Cell()
+    ctor = Cell()  # 1 + its number among the constructors; 0: none
+    name_at = Cell()  # 1 + its number among the names
+    address = U64Cell()  # where C's struct lies: an object of the cache kmem_cache
+    init_on_alloc = Cell()  # objects are cleared when they are given out
+    nr_held = Cell()  # objects that somebody holds. Ours: C's callers must remember
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, common: SlabCommon, engine: SlabEngine, number: int) -> None:
+        self.common = common
+        self.engine = engine
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        """The name that it was created with; "" for an empty slot."""
+        return self.common.names.line(self.name_at - 1) if self.name_at else ""
 
 
 @invented("C's static variables of mm/slub.c are fields here")

@@ -11,24 +11,27 @@ from __future__ import annotations
 
 from kmemlab.alloc.kmem_cache import (
     DEBUG_METADATA_FLAGS,
+    SLAB_CACHE_DMA,
+    SLAB_CACHE_DMA32,
     SLAB_DEBUG_FLAGS,
     SLAB_HWCACHE_ALIGN,
     SLAB_KMALLOC,
     SLAB_POISON,
+    SLAB_RECLAIM_ACCOUNT,
     SLAB_RED_ZONE,
     SLAB_STORE_USER,
     SLAB_TYPESAFE_BY_RCU,
-    KmemCache,
     SlubParams,
 )
+from kmemlab.alloc.slub_def import TRACK_SIZE, SlubCache
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.units import PAGE_SIZE, get_order, round_down, round_up
 
 ARCH_SLAB_MINALIGN = 8  # __alignof__(unsigned long long)
 MAX_OBJS_PER_PAGE = 32767  # what the counter of a slab holds
 MIN_PARTIAL, MAX_PARTIAL = 5, 10
-TRACK_SIZE = {8: 32, 4: 20}  # struct track, by the size of a pointer: address, stack, CPU, process, time
 
 
 @kernel("mm/slab_common.c", "calculate_alignment", traced=False)
@@ -87,8 +90,8 @@ def calculate_order(params: SlubParams, size: int) -> int | None:
     return order if order < MAX_ORDER else None
 
 
-@kernel("mm/slub.c", "calculate_sizes", left_out="constructors; allocflags")
-def calculate_sizes(params: SlubParams, cache: KmemCache) -> bool:
+@kernel("mm/slub.c", "calculate_sizes")
+def calculate_sizes(params: SlubParams, cache: SlubCache) -> bool:
     """Lay out a slot of the cache, then a slab. False where no slab can hold one."""
     flags, object_size, pointer = cache.flags, cache.object_size, params.pointer
     size = round_up(object_size, pointer)
@@ -96,8 +99,10 @@ def calculate_sizes(params: SlubParams, cache: KmemCache) -> bool:
     if flags & SLAB_RED_ZONE and size == object_size:
         size += pointer
     cache.inuse = size
-    # A free object must stay as it is where its contents are watched or still read: the pointer goes behind it.
-    if flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON) or (flags & SLAB_RED_ZONE and object_size < pointer):
+    # A free object must stay as it is where its contents are watched, still read or constructed: the pointer goes
+    # behind it.
+    keeps = flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON) or cache.ctor
+    if keeps or (flags & SLAB_RED_ZONE and object_size < pointer):
         cache.offset = size
         size += pointer
     else:
@@ -116,11 +121,25 @@ def calculate_sizes(params: SlubParams, cache: KmemCache) -> bool:
         return False
     cache.size, cache.order, cache.objects = size, order, order_objects(order, size)
     cache.min_order = get_order(size)
+    cache.allocflags = allocflags(flags, order)
     return cache.objects > 0
 
 
+@invented("a few lines of calculate_sizes", traced=False)
+def allocflags(flags: int, order: int) -> int:
+    """What every request of a cache for pages says: one block, from which zones, of which mobility."""
+    gfp = gfp_bits.__GFP_COMP if order else 0
+    if flags & SLAB_CACHE_DMA:
+        gfp |= gfp_bits.GFP_DMA
+    if flags & SLAB_CACHE_DMA32:
+        gfp |= gfp_bits.GFP_DMA32
+    if flags & SLAB_RECLAIM_ACCOUNT:
+        gfp |= gfp_bits.__GFP_RECLAIMABLE
+    return gfp
+
+
 @kernel("mm/slub.c", "set_cpu_partial")
-def set_cpu_partial(cache: KmemCache) -> None:
+def set_cpu_partial(cache: SlubCache) -> None:
     """How many free objects a CPU may keep in partial slabs: fewer of large ones, none where objects are watched."""
     size = cache.size
     nr_objects = 6 if size >= PAGE_SIZE else 24 if size >= 1024 else 52 if size >= 256 else 120
@@ -130,13 +149,13 @@ def set_cpu_partial(cache: KmemCache) -> None:
 
 
 @invented("a few lines of kmem_cache_open", traced=False)
-def set_min_partial(cache: KmemCache) -> None:
+def set_min_partial(cache: SlubCache) -> None:
     """How many partial slabs a node keeps: the larger the objects, the more, for a new slab is dear then."""
     cache.min_partial = max(MIN_PARTIAL, min(MAX_PARTIAL, (cache.size.bit_length() - 1) // 2))
 
 
-@kernel("mm/slub.c", "kmem_cache_open", left_out="random sequences; nodes and CPUs")
-def kmem_cache_open(params: SlubParams, cache: KmemCache, flags: int) -> bool:
+@invented("the first half of kmem_cache_open", traced=False)
+def set_geometry(params: SlubParams, cache: SlubCache, flags: int) -> bool:
     """Work out the whole geometry of a cache whose object_size and align are set. False if that can't be done."""
     cache.flags = flags
     if not calculate_sizes(params, cache):

@@ -112,3 +112,18 @@ def set_mminit_loglevel(boot: Boot, value: str) -> None:
     """mminit_loglevel=N: print how zones and zonelists are set up (4: all of it)."""
     if value.isdecimal():
         boot.mminit_loglevel = int(value)
+
+
+@invented("C's kstrtobool, with what holds if the text is none", traced=False)
+def bool_option(value: str | None, default: bool) -> bool:
+    """A switch on the command line; what can't be read, or isn't there, is the default.
+
+    >>> bool_option("1", False), bool_option("off", True), bool_option(None, True)
+    (True, False, True)
+    """
+    text = (value or "").lower()
+    if text[:1] in ("y", "t", "1") or text[:2] == "on":
+        return True
+    if text[:1] in ("n", "f", "0") or text[:2] == "of":
+        return False
+    return default

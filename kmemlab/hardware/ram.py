@@ -10,10 +10,11 @@ frame, and contents only where the hardware itself reads them, as it does with p
 
 from __future__ import annotations
 
+import struct
 from array import array
 from typing import Any, Self
 
-from kmemlab.sim.column import Column, column, copy_column, index_typecode
+from kmemlab.sim.column import UNTOUCHED_IS_FREE, Column, column, copy_column, index_typecode
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.recording import plain_column
 from kmemlab.sim.struct import Cell, Struct
@@ -40,9 +41,9 @@ class Ram(Struct):
     frame: Column
 
     def __init__(self, max_pfn: int, nr_places: int = 0) -> None:
-        """`nr_places` is how many frames can have contents; page tables of all memory need less than 1 of 256."""
-        # All three take memory only where they are touched.
-        nr_places = nr_places or max_pfn // 64 + 1024
+        """`nr_places` is how many frames can have contents, if not as many as this computer takes without cost."""
+        # All three take memory only where they are touched, at least on most systems.
+        nr_places = nr_places or (min(max_pfn, max_pfn // 4 + (1 << 18)) if UNTOUCHED_IS_FREE else max_pfn // 64 + 1024)
         self.max_pfn = max_pfn
         self.words = column("Q", (1 + nr_places) * WORDS)
         self.place = column(index_typecode(nr_places), max_pfn)
@@ -79,6 +80,48 @@ class Ram(Struct):
         if addr >> PAGE_SHIFT < self.max_pfn:
             at = self.place_of(addr >> PAGE_SHIFT) * WORDS + (addr >> 3 & WORDS - 1)
             self.words[at : at + len(values)] = memoryview(values)
+
+    def read_bytes(self, addr: int, size: int) -> bytes:
+        """The bytes from a physical address on; where there is no RAM they are 0xff."""
+        found = bytearray()
+        while size > 0:
+            within = addr & PAGE_SIZE - 1
+            length = min(size, PAGE_SIZE - within)
+            found += self._frame_bytes(addr >> PAGE_SHIFT, within, length)
+            addr += length
+            size -= length
+        return bytes(found)
+
+    def write_bytes(self, addr: int, data: bytes) -> None:
+        """Write bytes from a physical address on; where there is no RAM they are lost."""
+        while data:
+            within = addr & PAGE_SIZE - 1
+            piece, data = data[: PAGE_SIZE - within], data[PAGE_SIZE - within :]
+            if addr >> PAGE_SHIFT < self.max_pfn:
+                self._write_frame(self.place_of(addr >> PAGE_SHIFT), within, piece)
+            addr += len(piece)
+
+    def _frame_bytes(self, pfn: int, within: int, length: int) -> bytes:
+        if pfn >= self.max_pfn:
+            return b"\xff" * length
+        place = self.place[pfn]
+        if not place:
+            return bytes(length)
+        first, last = within >> 3, within + length + 7 >> 3
+        words = plain_column(self.words)[place * WORDS + first : place * WORDS + last]
+        return struct.pack(f"<{last - first}Q", *words)[within & 7 : (within & 7) + length]
+
+    def _write_frame(self, place: int, within: int, piece: bytes) -> None:
+        # Whole words are written; what lies before and behind the piece in the first and last word stays.
+        first, last = within >> 3, within + len(piece) + 7 >> 3
+        at = place * WORDS
+        words = self.words
+        head, tail = within & 7, -(within + len(piece)) & 7
+        if head:
+            piece = words[at + first].to_bytes(8, "little")[:head] + piece
+        if tail:
+            piece += words[at + last - 1].to_bytes(8, "little")[8 - tail :]
+        words[at + first : at + last] = memoryview(array("Q", struct.unpack(f"<{last - first}Q", piece)))
 
     def place_of(self, pfn: int) -> int:
         """The place of a frame, which gets one if it has none."""

@@ -9,7 +9,7 @@ The loop lives here and not in memblock, because memblock lies below the page al
 
 from __future__ import annotations
 
-from kmemlab.boot.cmdline import cmdline_find_option
+from kmemlab.boot.cmdline import bool_option, cmdline_find_option
 from kmemlab.boot.direct_map import kaslr_memory_enabled
 from kmemlab.boot.memblock import (
     MEMBLOCK_HOTPLUG,
@@ -44,21 +44,6 @@ def report_meminit(mm: Mm) -> None:
     mm.boot.printk.info(f"mem auto-init: stack:all(zero), heap alloc:{on[alloc]}, heap free:{on[free]}")
     if free:
         mm.boot.printk.info("mem auto-init: clearing system memory may take some time...")
-
-
-@invented("C's kstrtobool, with what holds if the text is none", traced=False)
-def bool_option(value: str | None, default: bool) -> bool:
-    """A switch on the command line; what can't be read, or isn't there, is the default.
-
-    >>> bool_option("1", False), bool_option("off", True), bool_option(None, True)
-    (True, False, True)
-    """
-    text = (value or "").lower()
-    if text[:1] in ("y", "t", "1") or text[:2] == "on":
-        return True
-    if text[:1] in ("n", "f", "0") or text[:2] == "of":
-        return False
-    return default
 
 
 @kernel("mm/memblock.c", "memblock_free_all", formerly=("free_all_bootmem",))

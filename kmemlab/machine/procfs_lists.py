@@ -1,4 +1,4 @@
-"""More texts under /proc, lists of what there is: pagetypeinfo, slabinfo, vmallocinfo, vmstat. They only read.
+"""More texts under /proc, lists of what there is: pagetypeinfo, vmallocinfo, vmstat. They only read.
 
 What Linux shows there and the model does not have (yet) is left out of the text, and named in `LEFT_OUT`.
 """
@@ -29,7 +29,7 @@ NOT_COUNTED = (
 )  # fmt: skip
 
 LEFT_OUT = {
-    "slabinfo.txt": "caches other than kmalloc's and the first two; no slab is taken yet, so all counts are 0",
+    "slabinfo.txt": "the caches of subsystems that the model doesn't have, and what they took from kmalloc's",
     "vmallocinfo.txt": "all areas but those of hash tables that are spread over nodes; addresses, offsets of callers",
     "vmstat.txt": f"numa_*, nr_dirty*_threshold, all counters of events, and {', '.join(NOT_COUNTED)}",
 }
@@ -114,19 +114,7 @@ def zone_id_of_block(mm: Mm, pfn: int) -> int:
     return page_zone_id(mm.page, pfn) if any(start < end_pfn and start_pfn < end for start, end, _ in ranges) else 0
 
 
-# -- slabinfo, vmallocinfo, vmstat -------------------------------------------------------------------------------------
-
-
-@kernel("mm/slab_common.c", "slab_show", left_out="counts of objects and slabs: none is taken yet")
-def slabinfo(kernel: Kernel) -> str:
-    """The caches that exist, the last one made first."""
-    columns = "<active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
-    text = f"slabinfo - version: 2.1\n# name            {columns}"
-    text += " : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n"
-    for cache in kernel.slab.newest_first():
-        text += f"{cache.name:<17} {0:6} {0:6} {cache.size:6} {cache.objects:4} {1 << cache.order:4}"
-        text += f" : tunables {0:4} {0:4} {0:4} : slabdata {0:6} {0:6} {0:6}\n"
-    return text
+# -- vmallocinfo, vmstat -----------------------------------------------------------------------------------------------
 
 
 @kernel("mm/vmalloc.c", "s_show", left_out="areas of other kinds than vmalloc's own; where they lie")

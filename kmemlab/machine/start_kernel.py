@@ -6,8 +6,8 @@ Read it as a table of contents: one call a line, in the order of Linux 6.1, and 
 from __future__ import annotations
 
 from kmemlab.alloc.hugetlb import hugetlb_init
-from kmemlab.alloc.kmalloc_caches import kmem_cache_init
 from kmemlab.alloc.page_address import page_address_init
+from kmemlab.alloc.slab_create import kmem_cache_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
 from kmemlab.boot.e820_resources import e820__reserve_resources_late

@@ -15,6 +15,9 @@ Typecode: TypeAlias = Literal["B", "H", "i", "I", "q", "Q"]
 # Private so that a forked child gets its own copy, and on Linux not charged for untouched pages: MAP_NORESERVE, a name
 # that the mmap module gets in Python 3.13 only (elsewhere that bit means something else).
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+UNTOUCHED_IS_FREE = hasattr(mmap, "MAP_PRIVATE") and sys.platform != "emscripten"
+"""Whether cells of a large column that nobody touches take no memory on this computer."""
+
 _SMALL = 1 << 16  # below this a mapping costs more than it saves
 
 

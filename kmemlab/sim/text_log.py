@@ -33,3 +33,7 @@ class TextLog(Struct):
     def lines(self) -> tuple[str, ...]:
         """The lines that count, oldest first."""
         return tuple(self._text[: self.count])
+
+    def line(self, at: int) -> str:
+        """One of the lines that count, by its number from 0."""
+        return self._text[at]
