@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kmemlab.alloc.highmem import Pkmap
-from kmemlab.alloc.kmalloc_caches import KmallocCaches
 from kmemlab.alloc.kmap_local import KmapCtrl
 from kmemlab.alloc.mempool import Mempools
 from kmemlab.alloc.page_address import PageAddresses
+from kmemlab.alloc.slab_common import SlabCommon
+from kmemlab.alloc.slub_engine import SLUB
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
 from kmemlab.boot.e820_setup import e820__finish_early_params, e820__memory_setup
@@ -31,7 +32,7 @@ class Kernel(Struct):
     boot    before there are zones: e820, memblock, resources, the log (kernel/boot/globals.py)
     numa    nodes, distances, the node of each CPU
     mm      the page allocator: nodes, zones, the memory map, tunables
-    slab    the caches of kmalloc
+    slab    all caches of objects, and how they were asked for
     pkmap   addresses for pages of HighMem, with kmap_ctrl and page_addresses
     mempools  elements set aside
     """
@@ -44,7 +45,7 @@ class Kernel(Struct):
         nr_nodes = count_possible_nodes(spec, max_pfn, fake)
         self.numa = NumaInfo(nr_nodes, num_possible_cpus(spec), fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)
-        self.slab = KmallocCaches(self.mm)
+        self.slab = SlabCommon(self.mm, SLUB)
         self.page_addresses = PageAddresses(self.mm)
         self.pkmap = Pkmap(self.page_addresses)
         self.kmap_ctrl = KmapCtrl(self.page_addresses)
