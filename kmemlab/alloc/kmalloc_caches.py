@@ -77,8 +77,8 @@ def new_kmalloc_cache(common: SlabCommon, kind: int, index: int) -> None:
     if kind == KMALLOC_CGROUP and kmem_accounting_is_off(common.params.cmdline):
         common.kmalloc_caches[at] = common.kmalloc_caches[KMALLOC_NORMAL * KMALLOC_INDICES + index]
         return
-    size = KMALLOC_SIZES[index]
-    cache = create_kmalloc_cache(common, f"{KMALLOC_PREFIXES[kind]}-{size_name(size)}", size, KMALLOC_FLAGS[kind])
+    size, flags = KMALLOC_SIZES[index], KMALLOC_FLAGS[kind] | common.engine.kmalloc_flags
+    cache = create_kmalloc_cache(common, f"{KMALLOC_PREFIXES[kind]}-{size_name(size)}", size, flags)
     common.kmalloc_caches[at] = cache.number
     # What is charged and what is not must not come to lie in one slab.
     if kind == KMALLOC_NORMAL:
@@ -104,8 +104,8 @@ def create_kmalloc_cache(common: SlabCommon, name: str, size: int, flags: int) -
             f"Out of memory when creating slab {name}", where="create_kmalloc_cache", remedy="give it more memory"
         )
     cache = new_slot(common)
-    create_boot_cache(cache, name, size, flags | SLAB_KMALLOC, usersize=size)
     cache.address = address
+    create_boot_cache(cache, name, size, flags | SLAB_KMALLOC, usersize=size)
     enter_cache(cache)
     cache.refcount = 1
     return cache

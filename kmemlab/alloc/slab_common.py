@@ -74,6 +74,16 @@ class SlabInfo(NamedTuple):
     cache_order: int
 
 
+@invented("where an engine has nothing to add", traced=False)
+def no_more_to_do(cache: KmemCache, size: int) -> None:
+    """Nothing."""
+
+
+@invented("SLUB has nothing to do in some places where SLAB has", traced=False)
+def nothing_to_do(common: Any) -> None:
+    """Do nothing."""
+
+
 @invented("C links one engine into the kernel; here a machine is built with one")
 class SlabEngine(NamedTuple):
     """What an engine offers to the front, by C's names. `cache` is an engine's own subclass of `KmemCache`.
@@ -88,6 +98,9 @@ class SlabEngine(NamedTuple):
     kmalloc_shift_low: int
     """kmalloc's smallest objects have 2**this bytes: 3 for SLUB, 5 for SLAB."""
 
+    kmalloc_flags: int
+    """ARCH_KMALLOC_FLAGS: SLAB aligns kmalloc's objects to cache lines, SLUB does not."""
+
     new_caches: Callable[[Any], tuple[Any, ...]]
     """(common) -> NR_CACHES caches, all zero, at power-on; `caches[n].number == n`. State that all caches share (per
     CPU, per node) hangs on them as a struct that the engine makes here."""
@@ -98,9 +111,6 @@ class SlabEngine(NamedTuple):
     kmem_cache_create: Callable[[Any, int], bool]
     """__kmem_cache_create(cache, flags): object_size, align, ctor, useroffset, usersize are set. Find the geometry
     (size, flags, the engine's own fields), make what nodes and CPUs need. False: no memory, or no slab can hold one."""
-
-    kmem_cache_alias: Callable[[Any, int], None]
-    """__kmem_cache_alias(cache, size): the cache is shared by objects of `size` bytes; object_size is set already."""
 
     slab_alloc: Callable[[Any, int, int, int, int], int | None]
     """slab_alloc(cache, gfp, node, caller, orig_size) -> the address of an object, or None. `node` may be NUMA_NO_NODE;
@@ -142,6 +152,18 @@ class SlabEngine(NamedTuple):
 
     check_cache: Callable[[Any, tuple[int, ...]], None]
     """(cache, slabs): the laws of one cache, whose pages say that these are its slabs; raises `BrokenLaw`. Ours."""
+
+    kmem_cache_init_late: Callable[[Any], None] = nothing_to_do
+    """(common): boot, when interrupts are on."""
+
+    smp_init: Callable[[Any], None] = nothing_to_do
+    """(common): boot, when the other CPUs come up, and when timers run (cpucache_init)."""
+
+    run_timers: Callable[[Any], None] = nothing_to_do
+    """(common): time has passed; what the engine does from time to time."""
+
+    kmem_cache_alias: Callable[[Any, int], None] = no_more_to_do
+    """__kmem_cache_alias(cache, size): the cache is shared by objects of `size` bytes; object_size is set already."""
 
 
 @invented("C's static variables of mm/slab_common.c are fields here, and what our caches share")

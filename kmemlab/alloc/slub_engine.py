@@ -25,6 +25,7 @@ from kmemlab.alloc.slub_shutdown import (
 SLUB = SlabEngine(
     name="SLUB",
     kmalloc_shift_low=3,
+    kmalloc_flags=0,
     new_caches=new_caches,
     kmem_cache_init=kmem_cache_init,
     kmem_cache_create=kmem_cache_create,
