@@ -22,7 +22,10 @@ from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Struct
 from kmemlab.types.e820_type import E820_TYPE_RAM
 from kmemlab.types.errors import KernelPanic
+from kmemlab.types.slab_config import SlabConfig
 from kmemlab.types.units import PAGE_SHIFT, pfn_up
+
+SLAB_ENGINES = {"SLUB": SLUB}
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -37,15 +40,17 @@ class Kernel(Struct):
     mempools  elements set aside
     """
 
-    def __init__(self, spec: MachineSpec) -> None:
-        """Raises `BadSpec` for a machine that this version can't boot."""
+    def __init__(self, spec: MachineSpec, slab: SlabConfig | None = None) -> None:
+        """`slab` says how the allocator of objects is configured. Raises `BadSpec` for a machine that can't boot."""
         fake = numa_fake_option(spec.cmdline)
         max_pfn = highest_pfn(spec)
         self.boot = Boot(spec, max_pfn=max_pfn)
         nr_nodes = count_possible_nodes(spec, max_pfn, fake)
         self.numa = NumaInfo(nr_nodes, num_possible_cpus(spec), fake)
         self.mm = Mm(self.boot, self.numa, max_pfn)
-        self.slab = SlabCommon(self.mm, SLUB)
+        slab = slab or SlabConfig()
+        engine = SLAB_ENGINES[slab.allocator]
+        self.slab = SlabCommon(self.mm, engine, slab.freelist_hardened, slab.freelist_random)
         self.page_addresses = PageAddresses(self.mm)
         self.pkmap = Pkmap(self.page_addresses)
         self.kmap_ctrl = KmapCtrl(self.page_addresses)

@@ -10,11 +10,13 @@ from typing import Any, Self
 from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.check_mempool import check_mempools
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
+from kmemlab.alloc.slab_check import check_slab
 from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
+from kmemlab.machine.commands_slab import SlabCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
@@ -24,12 +26,13 @@ from kmemlab.mm.zone import Zone
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
+from kmemlab.types.slab_config import SlabConfig
 
 Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(PageCommands, HighmemCommands, MempoolCommands, Commanded):
+class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -38,23 +41,27 @@ class Machine(PageCommands, HighmemCommands, MempoolCommands, Commanded):
     >>> machine.free_pages(pfn, order=2)
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, slab: str | SlabConfig = "SLUB") -> None:
         """Power on: `source` is a preset's name, a `MachineSpec`, or the path or contents of a hardware.json.
 
+        `slab` is the allocator of objects that the kernel is built with, "SLUB" or "SLAB", or all of its switches.
         Raises `BadSpec` for a description that is malformed or a machine that can't be booted.
         """
         self.spec: MachineSpec = load_spec(source)
-        self.kernel = Kernel(self.spec)
+        self.slab_config = slab if isinstance(slab, SlabConfig) else SlabConfig(slab)
+        self.kernel = Kernel(self.spec, self.slab_config)
         super().__init__(self.kernel)
 
     @classmethod
-    def boot(cls, source: Source, *, until: str | None = None, record: bool = False) -> Self:
+    def boot(
+        cls, source: Source, *, until: str | None = None, record: bool = False, slab: str | SlabConfig = "SLUB"
+    ) -> Self:
         """A machine that has booted, or has come as far as the end of the stage `until`, a function of `start_kernel`.
 
         With `record`, boot itself can be rewound. Raises `BadSpec` as the constructor does, `BadRequest` for an unknown
         stage.
         """
-        machine = cls(source)
+        machine = cls(source, slab)
         if record:
             machine.record()
         machine.start_kernel(until)
@@ -160,6 +167,7 @@ class Machine(PageCommands, HighmemCommands, MempoolCommands, Commanded):
         for zone in self.zones:
             check_zone(zone)
             check_pcp(zone)
+        check_slab(self.kernel.slab)
         check_pkmap(self.kernel.pkmap)
         check_kmap_local(self.kernel.kmap_ctrl)
         check_mempools(self.kernel.mempools)
@@ -175,18 +183,19 @@ class Machine(PageCommands, HighmemCommands, MempoolCommands, Commanded):
         """Another machine in the same state, which goes its own way; it does not record."""
         twin = object.__new__(type(self))
         twin.spec = self.spec
+        twin.slab_config = self.slab_config
         twin.kernel = copy.deepcopy(self.kernel)
         Commanded.__init__(twin, twin.kernel)
         twin._done = list(self.commands)
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.spec, self.commands)
+        return _again, (self.spec, self.commands, self.slab_config)
 
 
-def _again(spec: MachineSpec, commands: tuple[Command, ...]) -> Machine:
+def _again(spec: MachineSpec, commands: tuple[Command, ...], slab: SlabConfig) -> Machine:
     """A machine from its description and its history: it is deterministic, so this is the same machine."""
-    machine = Machine(spec)
+    machine = Machine(spec, slab)
     for command in commands:
         machine._command(command.name, *command.args)
     return machine

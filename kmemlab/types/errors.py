@@ -42,6 +42,28 @@ class DoubleFree(BadRequest):
     """A block was given back that is free already."""
 
 
+class WrongCache(BadRequest):
+    """An object was given back to a cache that it is not from."""
+
+
+class ObjectsRemain(BadRequest):
+    """A cache was destroyed while somebody still holds objects of it."""
+
+
+class SlabCorruption(KmemlabError):
+    """Memory of a cache was written where, or when, nobody may write. `result` is what the request returned."""
+
+    result: object = None
+
+
+class Overrun(SlabCorruption):
+    """Somebody wrote beyond an object."""
+
+
+class UseAfterFree(SlabCorruption):
+    """Somebody wrote into an object that was free."""
+
+
 class OutOfMemory(KmemlabError):
     """No page could be had: C's `NULL` or `-ENOMEM` where the caller doesn't branch on it."""
 
