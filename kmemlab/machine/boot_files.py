@@ -12,9 +12,10 @@ from pathlib import Path
 from kmemlab.machine.firmware_memmap import firmware_memmap
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, mtrr, sys_vm, zoneinfo
-from kmemlab.machine.procfs_lists import pagetypeinfo, vmallocinfo, vmstat
+from kmemlab.machine.procfs_lists import pagetypeinfo, vmstat
 from kmemlab.machine.slab_sysfs import slab_table
 from kmemlab.machine.slabinfo import slabinfo
+from kmemlab.machine.vmallocinfo import vmallocinfo
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import KmemlabError
 

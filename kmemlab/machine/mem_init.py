@@ -9,6 +9,8 @@ The loop lives here and not in memblock, because memblock lies below the page al
 
 from __future__ import annotations
 
+from functools import partial
+
 from kmemlab.boot.cmdline import bool_option, cmdline_find_option
 from kmemlab.boot.direct_map import kaslr_memory_enabled
 from kmemlab.boot.memblock import (
@@ -16,6 +18,8 @@ from kmemlab.boot.memblock import (
     for_each_free_mem_range,
     memblock_setclr_flag,
 )
+from kmemlab.boot.pgtable import p4d_alloc, pgd_offset, pud_alloc
+from kmemlab.boot.vmalloc_area import VMALLOC_AREA
 from kmemlab.machine.deferred_init import alloc_pages_early, free_pages_core, zone_of
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
@@ -23,10 +27,7 @@ from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_KERNEL
-from kmemlab.types.units import GIB, TIB, U64_MAX, pfn_down, pfn_up
-
-# Where the area for vmalloc starts, its size, and what one entry of the top-level page table covers; by levels.
-VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
+from kmemlab.types.units import GIB, U64_MAX, pfn_down, pfn_up
 
 
 @kernel("init/main.c", "report_meminit", left_out="other compilers")
@@ -93,19 +94,32 @@ def free_pages_memory(mm: Mm, nid: int, start: int, end: int) -> None:
         start += 1 << order
 
 
-@kernel("arch/x86/mm/init_64.c", "preallocate_vmalloc_pages", left_out="entering them into the page table")
+@kernel("arch/x86/mm/init_64.c", "preallocate_vmalloc_pages")
 def preallocate_vmalloc_pages(mm: Mm) -> None:
     """Take a page table for each top-level entry of the vmalloc area: then all processes share what is below them."""
     start, size, entry = VMALLOC_AREA[mm.boot.page_table_levels]
     if kaslr_memory_enabled(mm.boot):
         start += GIB  # KASLR moves it by some GiB, so that it touches one entry more
-    for _ in range(start // entry, (start + size - 1) // entry + 1):
-        if alloc_pages_early(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0]) is None:
-            raise KernelPanic(
-                "Failed to pre-allocate p4d pages for vmalloc area",
-                where="preallocate_vmalloc_pages",
-                remedy="give the machine more memory",
-            )
+    tables, alloc = mm.boot.swapper_pg_dir, partial(preallocated_table, mm)
+    for nth in range(start // entry, (start + size - 1) // entry + 1):
+        address = nth * entry
+        p4dp = p4d_alloc(tables, pgd_offset(tables, address), address, alloc)
+        if mm.boot.page_table_levels == 4:
+            pud_alloc(tables, p4dp, address, alloc)
+
+
+@invented("C's p4d_alloc_one and pud_alloc_one", traced=False)
+def preallocated_table(mm: Mm) -> int:
+    """A page for a page table, zeroed."""
+    pfn = alloc_pages_early(mm, GFP_KERNEL, 0, mm.numa.cpu_to_node[0])
+    if pfn is None:
+        raise KernelPanic(
+            "Failed to pre-allocate p4d pages for vmalloc area",
+            where="preallocate_vmalloc_pages",
+            remedy="give the machine more memory",
+        )
+    mm.boot.ram.clear_page(pfn)
+    return pfn
 
 
 @kernel("mm/page_alloc.c", "mem_init_print_info")

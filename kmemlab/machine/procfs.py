@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.layout_32 import vmalloc_end, vmalloc_start
 from kmemlab.boot.mtrr import mtrr_lines
 from kmemlab.boot.numa import nodes_of
 from kmemlab.boot.page_tables import PG_LEVEL_1G, PG_LEVEL_2M, PG_LEVEL_4K, PUD_SIZE
 from kmemlab.boot.resource import iomem_lines
 from kmemlab.boot.smp import num_online_cpus
+from kmemlab.boot.vmalloc_area import vmalloc_total
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.mem_init import VMALLOC_AREA
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.node import PglistData
@@ -122,6 +121,8 @@ def meminfo(kernel: Kernel) -> str:
         "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
         **highmem_sizes(mm),
         "VmallocTotal": vmalloc_total(kernel.boot),
+        "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
+        "VmallocChunk": 0,  # what it would mean changed too often
     }
     lines = [size_line(name, size) for name, size in sizes.items()]
     return "".join(lines + hugetlb_report_meminfo(mm) + arch_report_meminfo(kernel.boot))
@@ -140,15 +141,6 @@ def highmem_sizes(mm: Mm) -> dict[str, int]:
         "LowTotal": (mm.totalram_pages - mm.totalhigh_pages) * PAGE_SIZE,
         "LowFree": (free - free_high) * PAGE_SIZE,
     }
-
-
-@kernel("include/linux/vmalloc.h", "VMALLOC_TOTAL", traced=False)
-def vmalloc_total(boot: Boot) -> int:
-    """The bytes of addresses that vmalloc has."""
-    if boot.config.highmem:
-        return vmalloc_end(boot) - vmalloc_start(boot)
-    _, size, _ = VMALLOC_AREA[boot.page_table_levels]
-    return size - 1  # VMALLOC_END is its last byte
 
 
 @invented("show_val_kb", traced=False)

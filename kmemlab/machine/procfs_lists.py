@@ -1,4 +1,4 @@
-"""More texts under /proc, lists of what there is: pagetypeinfo, vmallocinfo, vmstat. They only read.
+"""More texts under /proc, lists of what there is: pagetypeinfo, vmstat. They only read.
 
 What Linux shows there and the model does not have (yet) is left out of the text, and named in `LEFT_OUT`.
 """
@@ -11,12 +11,10 @@ from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
-from kmemlab.mm.vmap_area import CALLERS
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_TYPES, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES
-from kmemlab.types.units import PAGE_SIZE
 
 MOST_COUNTED = 100_000  # of a free list; a longer one is only said to be longer
 
@@ -30,7 +28,7 @@ NOT_COUNTED = (
 
 LEFT_OUT = {
     "slabinfo.txt": "the caches of subsystems that the model doesn't have, and what they took from kmalloc's",
-    "vmallocinfo.txt": "all areas but those of hash tables that are spread over nodes; addresses, offsets of callers",
+    "vmallocinfo.txt": "areas of drivers, kernel stacks and per-CPU memory; the offsets of callers",
     "vmstat.txt": f"numa_*, nr_dirty*_threshold, all counters of events, and {', '.join(NOT_COUNTED)}",
 }
 """What a text leaves out of what Linux would show, by the file's name."""
@@ -114,26 +112,7 @@ def zone_id_of_block(mm: Mm, pfn: int) -> int:
     return page_zone_id(mm.page, pfn) if any(start < end_pfn and start_pfn < end for start, end, _ in ranges) else 0
 
 
-# -- vmallocinfo, vmstat -----------------------------------------------------------------------------------------------
-
-
-@kernel("mm/vmalloc.c", "s_show", left_out="areas of other kinds than vmalloc's own; where they lie")
-def vmallocinfo(kernel: Kernel) -> str:
-    """A line an area: size with the guard page behind it, who asked, the pages, and which node gave how many.
-
-    Addresses stand as the kernel prints them before it has a secret to hide them with.
-    """
-    areas = kernel.mm.vm_structs
-    text = ""
-    for at in range(areas.count):
-        pages = areas.nr_pages[at]
-        given = areas.pages_of_node[at * areas.nr_nodes : (at + 1) * areas.nr_nodes]
-        nodes = "".join(f" N{nid}={count}" for nid, count in enumerate(given) if count)
-        # The list of the pages is an area, too, if it takes more than a page.
-        own = " vpages" if pages * kernel.boot.config.sizeof_pointer > PAGE_SIZE else ""
-        text += f"0x(____ptrval____)-0x(____ptrval____) {(pages + 1) * PAGE_SIZE:7}"
-        text += f" {CALLERS[areas.caller[at]]} pages={pages} vmalloc{own}{nodes}\n"
-    return text
+# -- vmstat -----------------------------------------------------------------------------------------------------------
 
 
 @kernel("mm/vmstat.c", "vmstat_show", left_out="what LEFT_OUT says")

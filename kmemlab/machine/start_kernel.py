@@ -6,8 +6,10 @@ Read it as a table of contents: one call a line, in the order of Linux 6.1, and 
 from __future__ import annotations
 
 from kmemlab.alloc.hugetlb import hugetlb_init
+from kmemlab.alloc.mempolicy import numa_default_policy, numa_policy_init
 from kmemlab.alloc.page_address import page_address_init
 from kmemlab.alloc.slab_create import kmem_cache_init
+from kmemlab.alloc.vmap import vmalloc_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
 from kmemlab.boot.e820_resources import e820__reserve_resources_late
@@ -149,12 +151,15 @@ START_KERNEL = (
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
     Stage(kmem_cache_init,             "slab",   "the caches that kmalloc takes objects from"),
     Stage(setup_per_cpu_pageset,       "mm",     "from now on each CPU keeps some free pages of its own"),
+    Stage(vmalloc_init,                "mm",     "addresses for pages that lie scattered"),
+    Stage(numa_policy_init,            "mm",     "boot takes pages from all nodes in turn"),
     Stage(vfs_caches_init,             "mm",     "hash tables spread over nodes, if there are several"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
     Stage(mem_encrypt_free_decrypted_mem, "mm",  "a part of .bss that no CPU without encryption needs", only="x86_64"),
     Stage(free_initmem,                "mm",     "boot's own code and data are free"),
     Stage(mark_rodata_ro,              "mm",     "so are the gaps between sections", only="x86_64"),
+    Stage(numa_default_policy,         "mm",     "from now on pages come from the own node"),
 )
 # fmt: on
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.mm.context import Context
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.mempolicy import Mempolicy
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
 from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
-from kmemlab.mm.vmap_area import VmStructs
+from kmemlab.mm.vmalloc import Vmalloc
+from kmemlab.mm.vmap_block import vmap_block_pages
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
@@ -70,13 +73,14 @@ class Mm(Struct):
         self.boot = boot
         self.numa = numa
         self.current = Context(boot.printk)
-        nr_cpus = boot.spec.cpus.possible
+        nr_cpus = num_possible_cpus(boot.spec)
         list_heads = nr_nodes * MAX_NR_ZONES * (LISTS_PER_ZONE + nr_cpus * NR_PCP_LISTS)
         self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
-        self.vm_structs = VmStructs(nr_nodes)
+        self.mempolicy = Mempolicy(nr_nodes)
+        self.vmalloc = Vmalloc(nr_cpus, vmap_block_pages(boot.config))
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
         self.node_load = column("q", nr_nodes)
         self.zone_movable_pfn = column("q", nr_nodes)

@@ -9,8 +9,9 @@ import pytest
 
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, slabinfo, vmallocinfo, vmstat
+from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, slabinfo, vmstat
 from kmemlab.machine.start_kernel import start_kernel
+from kmemlab.machine.vmallocinfo import vmallocinfo
 from tests.boot.captures import I386, MACHINES, NAMES, saved
 
 BLOCKS = re.compile(r"^Node (\d+), zone +(\S+) +([\d ]+)$", re.M)
@@ -93,6 +94,7 @@ def test_tables_spread_over_nodes_are_areas_of_vmalloc() -> None:
     name = "amd64-numa2-4g-4cpu"
     mine = vmallocinfo(booted(name)).splitlines()
     real = [re.sub(r"\+0x\w+/0x\w+", "", line) for line in saved(name, "vmallocinfo.txt").splitlines()]
-    assert len(mine) == 2
-    assert [line for line in real if line in mine] == mine
+    assert len(mine) == 3  # two tables, and the list of the pages of the larger one
+    # The list lies lower than its table here; there other areas were in its way.
+    assert all(line in real for line in mine)
     assert vmallocinfo(booted("amd64-1g")) == ""

@@ -1,0 +1,60 @@
+"""Pages for a caller who names no node: the task's memory policy names one (mm/mempolicy.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from kmemlab.boot.numa import nodes_of
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mempolicy import interleave_nodes
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.units import MIB, PAGE_SHIFT
+
+AllocPages: TypeAlias = Callable[[Mm, int, int, int], "int | None"]
+"""A page allocator: (mm, gfp, order, node) to the first page frame, or None. Boot has one of its own."""
+
+LEAST_TO_INTERLEAVE = 16 * MIB >> PAGE_SHIFT
+
+
+@kernel("mm/mempolicy.c", "numa_policy_init", left_out="its caches; the policy that prefers the own node")
+def numa_policy_init(mm: Mm) -> None:
+    """Boot takes pages from all nodes in turn, if they have 16 MiB at least; else from the largest."""
+    policy = mm.mempolicy
+    nodes = nodes_of(mm.node_has_memory)
+    wanted = [nid for nid in nodes if mm.node_data[nid].node_present_pages >= LEAST_TO_INTERLEAVE]
+    for nid in wanted or [max(nodes, key=lambda nid: mm.node_data[nid].node_present_pages)]:
+        policy.nodes[nid] = 1
+    policy.interleave = 1
+    policy.il_prev = -1
+
+
+@kernel("mm/mempolicy.c", "numa_default_policy")
+def numa_default_policy(mm: Mm) -> None:
+    """Boot is over: pages come from the node of the CPU."""
+    mm.mempolicy.interleave = 0
+
+
+@invented("C's policy_node, and numa_node_id for the local policy", traced=False)
+def policy_node(mm: Mm, nid: int = NUMA_NO_NODE) -> int:
+    """The node to ask: the one that was named, or the one that the policy names."""
+    if nid != NUMA_NO_NODE:
+        return nid
+    if mm.mempolicy.interleave:
+        return interleave_nodes(mm.mempolicy)
+    node: int = mm.numa.cpu_to_node[mm.current.cpu]
+    return node
+
+
+@kernel("mm/mempolicy.c", "alloc_pages_bulk_array_mempolicy", left_out="MPOL_PREFERRED_MANY", traced=False)
+def nodes_in_bulk(mm: Mm, nid: int, nr_pages: int) -> list[tuple[int, int]]:
+    """Which node is to give how many of so many pages: the named one all, or each of those that take turns its share.
+
+    The pages of a node come in one piece, not in turn; the first nodes give what doesn't divide.
+    """
+    if nid != NUMA_NO_NODE or not mm.mempolicy.interleave:
+        return [(policy_node(mm, nid), nr_pages)]
+    share, rest = divmod(nr_pages, sum(mm.mempolicy.nodes))
+    shares = [share + (nth < rest) for nth in range(sum(mm.mempolicy.nodes))]
+    return [(interleave_nodes(mm.mempolicy), pages) for pages in shares]
