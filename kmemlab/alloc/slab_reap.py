@@ -137,7 +137,7 @@ def cpucache_init(common: SlabCommon) -> None:
             start_cpu_timer(common, cpu)
 
 
-@kernel("kernel/smp.c", "smp_init", left_out="all but what SLAB does for each CPU that comes up")
+@invented("bringup_nonboot_cpus calls slab_prepare_cpu for each")
 def smp_init(common: SlabCommon) -> None:
     """The other CPUs come up, one by one; then timers run. Raises `KernelPanic` without memory for their arrays."""
     here = common.mm.current.cpu

@@ -6,6 +6,7 @@ from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmap_local import KmapCtrl
 from kmemlab.alloc.mempool import Mempools
 from kmemlab.alloc.page_address import PageAddresses
+from kmemlab.alloc.slab import SLAB, SLAB_DEBUG
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.slub_engine import SLUB
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
@@ -25,7 +26,7 @@ from kmemlab.types.errors import KernelPanic
 from kmemlab.types.slab_config import SlabConfig
 from kmemlab.types.units import PAGE_SHIFT, pfn_up
 
-SLAB_ENGINES = {"SLUB": SLUB}
+SLAB_ENGINES = {"SLUB": SLUB, "SLAB": SLAB, "SLAB_DEBUG": SLAB_DEBUG}
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")

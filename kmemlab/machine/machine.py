@@ -17,6 +17,7 @@ from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_slab import SlabCommands
+from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
@@ -32,7 +33,7 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, Commanded):
+class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, TimeCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL

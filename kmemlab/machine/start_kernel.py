@@ -9,6 +9,7 @@ from kmemlab.alloc.hugetlb import hugetlb_init
 from kmemlab.alloc.mempolicy import numa_default_policy, numa_policy_init
 from kmemlab.alloc.page_address import page_address_init
 from kmemlab.alloc.slab_create import kmem_cache_init
+from kmemlab.alloc.slab_late import kmem_cache_init_late, smp_init
 from kmemlab.alloc.vmap import vmalloc_init
 from kmemlab.boot.bootoptions import print_unknown_bootoptions, setup_command_line
 from kmemlab.boot.cpu_entry_area import setup_cpu_entry_areas
@@ -116,6 +117,7 @@ MEM_INIT = (
 )
 
 KERNEL_INIT_FREEABLE = (
+    Stage(smp_init,                    "slab",   "the other CPUs come up"),
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
     Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time", only="x86_64"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
@@ -150,6 +152,7 @@ START_KERNEL = (
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),
     Stage(mem_init_print_info,         "mm",     "Memory: … available"),
     Stage(kmem_cache_init,             "slab",   "the caches that kmalloc takes objects from"),
+    Stage(kmem_cache_init_late,        "slab",   "and what had to wait until interrupts are on"),
     Stage(setup_per_cpu_pageset,       "mm",     "from now on each CPU keeps some free pages of its own"),
     Stage(vmalloc_init,                "mm",     "addresses for pages that lie scattered"),
     Stage(numa_policy_init,            "mm",     "boot takes pages from all nodes in turn"),
