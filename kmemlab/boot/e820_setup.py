@@ -21,6 +21,7 @@ from kmemlab.boot.memblock import (
     memblock_reserve,
     memblock_trim_memory,
 )
+from kmemlab.boot.x86_init import x86_init_call, x86_init_function
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import E820_MAX_ENTRIES_ZEROPAGE
 from kmemlab.types.e820_type import (
@@ -37,16 +38,17 @@ HIGH_MEMORY = 0x100000
 BIOS_BEGIN, BIOS_END = 0xA0000, 0x100000
 
 
-@kernel("arch/x86/kernel/e820.c", "e820__memory_setup", formerly=("setup_memory_map",), left_out="other platforms")
+@kernel("arch/x86/kernel/e820.c", "e820__memory_setup", formerly=("setup_memory_map",))
 def e820__memory_setup(boot: Boot) -> None:
-    """Take over the BIOS's map, keep two copies of it as it is now, and print it."""
-    who = e820__memory_setup_default(boot.boot_params, boot.e820_table)
+    """Take over the platform's map, keep two copies of it as it is now, and print it."""
+    who = x86_init_call(boot.x86_init, "resources.memory_setup", boot.boot_params, boot.e820_table)
     boot.e820_table_kexec.write(boot.e820_table.entries())  # for a kernel that this one may start
     boot.e820_table_firmware.write(boot.e820_table.entries())  # for /sys/firmware/memmap: what the firmware said
     boot.printk.info("BIOS-provided physical RAM map:")
     e820__print_table(boot.e820_table, who)
 
 
+@x86_init_function
 @kernel("arch/x86/kernel/e820.c", "e820__memory_setup_default", formerly=("default_machine_specific_memory_setup",))
 def e820__memory_setup_default(boot_params: BootParams, table: E820Table) -> str:
     """Fill the table: by E820h if that makes sense, else two ranges by E801h or 88h. Returns whom to quote."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_phys_alloc_range, memblock_phys_free, memblock_reserve
 from kmemlab.boot.page_tables import pfn_range_is_mapped
+from kmemlab.boot.x86_init import x86_init_call, x86_init_function
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import KIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
@@ -54,6 +55,19 @@ def smp_scan_config(boot: Boot) -> None:
         if nth == 0:
             boot.printk.info(f"found SMP MP-table at [mem {start:#010x}-{end:#010x}]")
         memblock_reserve(boot.memblock, start, end + 1 - start, caller="smp_scan_config")
+
+
+@x86_init_function
+@kernel("arch/x86/kernel/mpparse.c", "default_find_smp_config", left_out="searching", traced=False)
+def default_find_smp_config(boot: Boot) -> None:
+    """Look where a PC's BIOS may have put the tables: in the BIOS's own memory below 1 MiB."""
+    smp_scan_config(boot)
+
+
+@kernel("arch/x86/include/asm/mpspec.h", "find_smp_config", traced=False)
+def find_smp_config(boot: Boot) -> None:
+    """Let the platform find the tables of the multiprocessor specification."""
+    x86_init_call(boot.x86_init, "mpparse.find_smp_config", boot)
 
 
 @kernel("arch/x86/kernel/setup.c", "reserve_brk")

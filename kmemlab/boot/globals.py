@@ -11,6 +11,7 @@ from kmemlab.boot.page_tables import DirectMap
 from kmemlab.boot.pgtable import PageTables
 from kmemlab.boot.printk import Printk
 from kmemlab.boot.resource import ResourceTree
+from kmemlab.boot.x86_init import X86InitOps
 from kmemlab.hardware.bios import Bios
 from kmemlab.hardware.mmu import Mmu
 from kmemlab.hardware.mtrr import MemoryTypeRegisters
@@ -74,6 +75,7 @@ class Boot(Struct):
         self.printk = printk or Printk()
         self.bios = Bios(spec)
         self.boot_params = BootParams()
+        self.x86_init = X86InitOps()
         self.e820_table = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_firmware = E820Table(self.config.e820_max_entries, self.printk)

@@ -34,6 +34,8 @@ RESOURCE_NAMES = (
     "Kernel bss",
     "Crash kernel",
     "RAM buffer",
+    "System ROM",
+    "Video RAM area",
 )
 
 

@@ -28,15 +28,15 @@ from kmemlab.boot.e820_setup import (
 from kmemlab.boot.early_reserve import (
     acpi_reserve_initial_tables,
     early_reserve_memory,
+    find_smp_config,
     reserve_brk,
     reserve_initrd,
     reserve_real_mode,
-    smp_scan_config,
 )
 from kmemlab.boot.efi import efi_init, efi_memblock_x86_reserve_range, efi_reserve_boot_services
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping import early_alloc_pgt_buf
-from kmemlab.boot.kernel_physical_mapping_32 import permanent_kmaps_init, print_initial_mapping
+from kmemlab.boot.kernel_physical_mapping_32 import print_initial_mapping
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.lowmem import find_low_pfn_range, initmem_init
 from kmemlab.boot.memblock import (
@@ -50,12 +50,13 @@ from kmemlab.boot.mtrr import mtrr_bp_init
 from kmemlab.boot.mtrr_trim import mtrr_trim_uncached_memory
 from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
 from kmemlab.boot.pat import init_cache_modes
+from kmemlab.boot.probe_roms import resources_probe_roms, resources_reserve_resources
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.memory_hotplug import setup_memhp_default_state
+from kmemlab.machine.paging_init import PAGING_INIT, pagetable_init
 from kmemlab.machine.stage import Stage, run_column
-from kmemlab.mm.free_area_init import MAX_DMA_PFN, zone_sizes_init
+from kmemlab.mm.free_area_init import MAX_DMA_PFN
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.sparse import sparse_init
 from kmemlab.mm.watermark import setup_transparent_hugepage
 from kmemlab.mm.zone_movable import cmdline_parse_kernelcore, cmdline_parse_movablecore
 from kmemlab.sim.kernel import invented, kernel
@@ -194,6 +195,7 @@ SETUP_ARCH = (
     Stage(x86_report_nx,               "boot",   "can pages be marked as not executable?"),
     Stage(e820__finish_early_params,   "boot",   "if the map was changed: put it in order again, print it"),
     Stage(efi_init,                    "boot",   "UEFI's tables stay"),
+    Stage(resources_probe_roms,        "boot",   "the BIOS's ROM in the resource tree"),
     Stage(insert_kernel_resources,     "boot",   "the kernel's own sections in the resource tree"),
     Stage(e820_add_kernel_range,       "boot",   "the kernel lies in RAM, whatever the map says"),
     Stage(trim_bios_range,             "boot",   "page 0 and 640 KiB … 1 MiB are never RAM"),
@@ -203,7 +205,7 @@ SETUP_ARCH = (
     Stage(init_cache_modes,            "boot",   "the types that page-table entries can choose from"),
     Stage(set_max_low_pfn,             "boot",   "where memory below 4 GiB ends", only="x86_64"),
     Stage(find_low_pfn_range,          "boot",   "where lowmem ends: what is above has no address", only="i386"),
-    Stage(smp_scan_config,             "boot",   "the multiprocessor tables are taken"),
+    Stage(find_smp_config,             "boot",   "the multiprocessor tables are taken"),
     Stage(early_alloc_pgt_buf,         "boot",   "its last pages will be the first page tables"),
     Stage(reserve_brk,                 "boot",   "so is what the kernel grew into so far"),
     Stage(limit_memblock_to_1m,        "boot",   "nothing else is mapped for sure"),
@@ -220,13 +222,12 @@ SETUP_ARCH = (
     Stage(initmem_init,                "boot, numa", "all memory is of node 0; how much of it is high?", only="i386"),
     Stage(reserve_crashkernel,         "boot",   "room for a second kernel, if crashkernel= asks for it"),
     Stage(memblock_find_dma_reserve,   "mm",     "what is taken of ZONE_DMA already", only="x86_64"),
-    Stage(sparse_init,                 "mm",     "memory for the memory map itself", only="x86_64"),
-    Stage(permanent_kmaps_init,        "boot",   "a page table for kmap", only="i386"),
-    Stage(zone_sizes_init,             "mm",     "zones, and the memory map filled in"),
+    Stage(pagetable_init,              "kernel", "the memory map, and zones", PAGING_INIT),
     Stage(acpi_boot_init,              "boot",   "HPET and I/O APICs get resources"),
     Stage(init_cpu_to_node,            "boot, numa", "CPUs know their nodes", only="x86_64"),
     Stage(e820__reserve_resources,     "boot",   "the map becomes /proc/iomem"),
     Stage(register_nosave_regions,     "boot",   "holes that hibernation must not save"),
+    Stage(resources_reserve_resources, "boot",   "what every PC has"),
     Stage(e820__setup_pci_gap,         "boot",   "a place for PCI devices without addresses"),
 )
 # fmt: on

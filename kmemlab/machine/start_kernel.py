@@ -19,6 +19,7 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.kernel_physical_mapping_32 import mk_early_pgtbl_32, setup_cpu_entry_area_ptes
 from kmemlab.boot.log_buf import setup_log_buf
 from kmemlab.boot.memblock import memblock_init
+from kmemlab.boot.probe_roms import i386_start_kernel
 from kmemlab.boot.setup_percpu import setup_per_cpu_areas
 from kmemlab.boot.swiotlb import pci_iommu_alloc
 from kmemlab.machine.deferred_init import page_alloc_init_late
@@ -133,6 +134,7 @@ START_KERNEL = (
     Stage(power_on_self_test,          "boot",   "before the kernel: the firmware sets up the machine"),
     Stage(real_mode_main,              "boot",   "still before it: the BIOS is asked by int 0x15"),
     Stage(mk_early_pgtbl_32,           "boot",   "the first page tables: the kernel itself is mapped", only="i386"),
+    Stage(i386_start_kernel,           "boot",   "what a 32-bit kernel does in another way", only="i386"),
     Stage(init_memblock,               "boot",   "as the image has it: no memory known"),
     Stage(linux_banner,                "boot",   "the first line of the log"),
     Stage(page_address_init,           "page_addresses", "kmap's table of who is mapped where", only="i386"),

@@ -90,7 +90,7 @@ def runs(units: dict[int, int]) -> list[tuple[int, int, int, int]]:
 
 
 @given(steps)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_regions_are_what_was_said_of_each_byte(todo: list[tuple[str, int, int, int]]) -> None:
     memblock, memory, reserved = play(todo)
     assert list(memblock.memory.regions()) == runs(memory)
