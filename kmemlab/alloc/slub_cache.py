@@ -43,6 +43,7 @@ from kmemlab.alloc.slub_partial import (
     nodes_of,
 )
 from kmemlab.alloc.slub_slab import inc_slabs_node, new_slab
+from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import init_list_head
 from kmemlab.types import gfp as gfp_bits
@@ -59,9 +60,9 @@ REMOTE_NODE_DEFRAG_RATIO = 1000
 def kmem_cache_init(common: SlabCommon) -> None:
     """Make the first caches: for the per-node data of caches, for caches themselves, then kmalloc's."""
     params, boot = common.params, common.mm.boot
-    cpus = boot.spec.cpus
+    possible, present = num_possible_cpus(boot.spec), num_present_cpus(boot.spec)
     # Some machines only know the CPUs that are running; if that is just one, ask how many there may be.
-    params.nr_cpus = cpus.present if cpus.present > 1 else cpus.possible
+    params.nr_cpus = present if present > 1 else possible
     node_size, cache_size = boot_cache_sizes(common)
     node_cache = new_slot(common)
     common.kmem_cache_node = node_cache.number
@@ -76,7 +77,7 @@ def kmem_cache_init(common: SlabCommon) -> None:
     init_freelist_randomization(common)
     boot.printk.info(
         f"SLUB: HWalign={params.cache_line}, Order={params.slub_min_order}-{params.slub_max_order}, "
-        f"MinObjects={params.slub_min_objects}, CPUs={cpus.possible}, Nodes={nr_node_ids(common)}"
+        f"MinObjects={params.slub_min_objects}, CPUs={possible}, Nodes={nr_node_ids(common)}"
     )
 
 

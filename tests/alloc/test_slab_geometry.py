@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmemlab.alloc.kmalloc_caches import (
+    ARCH_KMALLOC_MINALIGN,
     KMALLOC_FLAGS,
     KMALLOC_PREFIXES,
     KMALLOC_SIZES,
-    create_boot_cache,
-    create_kmalloc_cache,
     size_name,
 )
 from kmemlab.alloc.kmem_cache import (
     DEBUG_DEFAULT_FLAGS,
     SLAB_CONSISTENCY_CHECKS,
+    SLAB_KMALLOC,
     SLAB_POISON,
     SLAB_RED_ZONE,
     SLAB_STORE_USER,
-    KmemCache,
     SlubParams,
 )
-from kmemlab.alloc.slab_geometry import calculate_order
+from kmemlab.alloc.slab_common import SlabCommon
+from kmemlab.alloc.slab_geometry import calculate_alignment, calculate_order, set_geometry
+from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.alloc.slub_params import kmem_cache_flags, parse_slub_params
 from kmemlab.boot.printk import Printk
 from kmemlab.machine.machine import Machine
@@ -44,7 +46,24 @@ def params_of(cmdline: str = "", cpus: int = 1, pointer: int = 8, cache_line: in
     return params
 
 
-def fields(cache: KmemCache) -> list[int]:
+@functools.cache
+def common() -> SlabCommon:
+    """Caches without a kernel around them: slot 1 is laid out anew by each test."""
+    return Machine("tiny-128m").kernel.slab
+
+
+def layout(params: SlubParams, size: int, flags: int = 0, name: str = "kmalloc") -> SlubCache:
+    """A cache as kmalloc makes them."""
+    cache = common().caches[1]
+    assert isinstance(cache, SlubCache)
+    cache.object_size = size
+    align = max(ARCH_KMALLOC_MINALIGN, size) if size & size - 1 == 0 else ARCH_KMALLOC_MINALIGN
+    cache.align = calculate_alignment(flags, align, size, params.cache_line, params.pointer)
+    assert set_geometry(params, cache, kmem_cache_flags(params, flags | SLAB_KMALLOC, name))
+    return cache
+
+
+def fields(cache: SlubCache) -> list[int]:
     return [cache.object_size, cache.size, cache.objects, cache.order, cache.cpu_partial, cache.min_partial]
 
 
@@ -56,19 +75,19 @@ def test_kmallocs_caches_are_those_of_the_real_machine(machine: dict[str, Any], 
     made = {}
     for prefix, flags in zip(KMALLOC_PREFIXES, KMALLOC_FLAGS, strict=True):
         for size in KMALLOC_SIZES[1:]:
-            cache = KmemCache(f"{prefix}-{size_name(size)}")
-            create_kmalloc_cache(params, cache, size, flags)
-            made[cache.name] = fields(cache)
+            name = f"{prefix}-{size_name(size)}"
+            made[name] = fields(layout(params, size, flags, name))
     assert made == rows
 
 
 def test_a_booted_machine_has_them_all_and_says_so() -> None:
     machine = Machine.boot("tiny-128m", until="mem_init_print_info")
-    assert machine.kernel.slab.existing() == []
+    assert list(machine.kernel.slab.existing()) == []
     machine = Machine.boot("tiny-128m")
     slab = machine.kernel.slab
-    assert len(slab.existing()) == 4 * 13
-    assert slab.kmem_cache.size == 256  # 216 bytes and a pointer for one node, on cache lines
+    names = [cache.name for cache in slab.existing()]
+    assert len([name for name in names if "kmalloc-" in name]) == 4 * 13
+    assert slab.caches[slab.kmem_cache].size == 256  # 216 bytes and a pointer for one node, on cache lines
     assert "SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs=1, Nodes=1\n" in machine.dmesg()
 
 
@@ -110,8 +129,7 @@ def test_the_order_is_the_best_of_all(size: int, cpus: int, max_order: int, min_
     ],
 )
 def test_debugging_makes_slots_larger(size: int, slot: int, order: int, objects: int, min_partial: int) -> None:
-    cache = KmemCache("kmalloc")
-    create_kmalloc_cache(params_of("slub_debug"), cache, size, 0)
+    cache = layout(params_of("slub_debug"), size)
     assert fields(cache) == [size, slot, objects, order, 0, min_partial]
 
 
@@ -128,8 +146,7 @@ def test_debugging_can_be_had_for_some_caches_or_not_at_the_cost_of_order() -> N
     assert params_of("slub_debug=FZPU slub-debug=-").slub_debug == 0
     low = params_of("slub_debug=FZPUO")
     for size, watched in ((64, True), (4096, False)):
-        cache = KmemCache("kmalloc")
-        create_kmalloc_cache(low, cache, size, 0)
+        cache = layout(low, size)
         assert bool(cache.flags & SLAB_POISON) == watched
         assert cache.flags & SLAB_CONSISTENCY_CHECKS
 
@@ -150,7 +167,9 @@ def test_parameters_are_read_as_c_reads_them() -> None:
 
 def test_a_slab_above_every_order_is_a_panic() -> None:
     with pytest.raises(KernelPanic, match="Creation of kmalloc slab kmem_cache_node size=64 failed"):
-        create_boot_cache(params_of("slub_min_order=20"), KmemCache("kmem_cache_node"), 64, 0)
+        Machine.boot(
+            {"e820": [[0, 0x9FBFF, "usable"], [0x100000, 0x7FFFFFF, "usable"]], "cmdline": "slub_min_order=20"}
+        )
 
 
 def test_no_caches_for_control_groups_that_pay_nothing() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, slabinfo, vmstat
+from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, vmstat
+from kmemlab.machine.slabinfo import slabinfo
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.vmallocinfo import vmallocinfo
 from tests.boot.captures import I386, MACHINES, NAMES, saved
