@@ -39,6 +39,7 @@ from kmemlab.machine.mem_init import (
     preallocate_vmalloc_pages,
     report_meminit,
 )
+from kmemlab.machine.memblock_discard import memblock_discard
 from kmemlab.machine.memory_hotplug import acpi_memory_enable_device, memory_block_size_bytes
 from kmemlab.machine.parse_args import parse_args
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
@@ -120,6 +121,7 @@ MEM_INIT = (
 KERNEL_INIT_FREEABLE = (
     Stage(smp_init,                    "slab",   "the other CPUs come up"),
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
+    Stage(memblock_discard,            "mm",     "what memblock took for itself"),
     Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time", only="x86_64"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
     Stage(efi_free_boot_services,      "mm",     "UEFI's boot services are over (arch)"),
