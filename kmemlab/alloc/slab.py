@@ -22,7 +22,8 @@ from kmemlab.alloc.slab_alloc import kmem_cache_alloc_bulk, slab_alloc
 from kmemlab.alloc.slab_boot import kmem_cache_init, kmem_cache_init_late
 from kmemlab.alloc.slab_cache import SlabCache, SlabState, for_each_kmem_cache_node, get_node
 from kmemlab.alloc.slab_common import SlabCommon, SlabEngine, SlabInfo
-from kmemlab.alloc.slab_free import call_sites, find_object, kmem_cache_free_bulk, object_is_free, slab_free
+from kmemlab.alloc.slab_debug_old import call_sites
+from kmemlab.alloc.slab_free import find_object, kmem_cache_free_bulk, object_is_free, slab_free
 from kmemlab.alloc.slab_laws import check_cache
 from kmemlab.alloc.slab_pages import NR_CACHES
 from kmemlab.alloc.slab_reap import run_reap_timers, smp_init

@@ -10,10 +10,12 @@ SLUB has its own kind of this, which can be switched on when a machine boots; th
 from __future__ import annotations
 
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER
-from kmemlab.alloc.slab_bug import bug_at
+from kmemlab.alloc.slab_bug import OVERRUN, USE_AFTER_FREE, bug_at
 from kmemlab.alloc.slab_cache import SlabCache
+from kmemlab.alloc.slab_common import caller_text, report_bug
 from kmemlab.alloc.slab_memory import memset, read_memory, read_number, write_number
 from kmemlab.alloc.slab_size import REDZONE_ALIGN
+from kmemlab.alloc.taint import print_tainted, taint
 from kmemlab.sim.kernel import invented, kernel
 
 RED_INACTIVE = 0x09F911029D74E35B
@@ -23,10 +25,11 @@ BYTES_OF_A_LINE = 16
 MOST_LINES = 5
 
 
-@kernel("mm/slab.c", "__slab_error", left_out="the stack; tainting the kernel")
+@kernel("mm/slab.c", "__slab_error", left_out="the stack")
 def slab_error(cache: SlabCache, function: str, message: str) -> None:
     """Say what is wrong with a cache."""
     cache.common.mm.current.printk.info(f"slab error in {function}(): cache `{cache.name}': {message}")
+    taint(cache)
 
 
 @kernel("mm/slab.c", "dbg_redzone1", traced=False)
@@ -105,13 +108,28 @@ def print_objinfo(cache: SlabCache, objp: int, lines: int) -> None:
 
 @invented("C prints the symbol at the address", traced=False)
 def last_user(cache: SlabCache, objp: int) -> str:
-    """Who has an object or had it last, as text; nobody is 0."""
-    caller = read_number(cache.common.pages, dbg_userword(cache, objp), cache.common.params.pointer)
-    callers = cache.common.callers
-    return callers.line(caller - 1) if 0 < caller <= callers.count else f"{caller:#x}"
+    """Who has an object or had it last, as text."""
+    return caller_text(
+        cache.common, read_number(cache.common.pages, dbg_userword(cache, objp), cache.common.params.pointer)
+    )
 
 
-@kernel("mm/slab.c", "check_poison_obj", left_out="print_tainted")
+@invented("who had an object last, from its last word", traced=False)
+def call_sites(cache: SlabCache, address: int) -> str:
+    """Who took an object or gave it back last; "" if the cache doesn't note it."""
+    if not cache.flags & SLAB_STORE_USER:
+        return ""
+    return f"last user: {last_user(cache, address - cache.obj_offset)}"
+
+
+@invented("for the error that the command raises", traced=False)
+def report_write(cache: SlabCache, kind: str, objp: int, what: str) -> None:
+    """Keep that memory in or around an object was written by somebody who may not."""
+    address = objp + cache.obj_offset
+    report_bug(cache, kind, f"{what} object {address:#x} of {cache.name}", address, call_sites(cache, address))
+
+
+@kernel("mm/slab.c", "check_poison_obj", left_out="objects that lie in pages of their own")
 def check_poison_obj(cache: SlabCache, objp: int, neighbours: tuple[int | None, int | None]) -> bool:
     """Whether a free object is as it was left; if not, print what was written into it and what lies beside it.
 
@@ -123,7 +141,7 @@ def check_poison_obj(cache: SlabCache, objp: int, neighbours: tuple[int | None, 
     if data == expected:
         return True
     printk = cache.common.mm.current.printk
-    printk.info(f"Slab corruption (Not tainted): {cache.name} start={start:x}, len={size}")
+    printk.info(f"Slab corruption ({print_tainted(cache)}): {cache.name} start={start:x}, len={size}")
     print_objinfo(cache, objp, 0)
     starts = range(0, size, BYTES_OF_A_LINE)
     wrong = [at for at in starts if data[at : at + BYTES_OF_A_LINE] != expected[at : at + BYTES_OF_A_LINE]]
@@ -133,6 +151,7 @@ def check_poison_obj(cache: SlabCache, objp: int, neighbours: tuple[int | None, 
         if beside is not None:
             printk.info(f"{which} obj: start={beside + cache.obj_offset:x}, len={size}")
             print_objinfo(cache, beside, 2)
+    report_write(cache, USE_AFTER_FREE, objp, "somebody wrote into the free")
     return False
 
 
@@ -163,6 +182,7 @@ def verify_redzone_alloc(cache: SlabCache, objp: int) -> bool:
         return True
     slab_error(cache, "cache_alloc_debugcheck_after", "double free, or memory outside object was overwritten")
     print_redzones(cache, objp, zones)
+    report_write(cache, OVERRUN, objp, "somebody wrote around the free")
     return False
 
 
@@ -176,14 +196,13 @@ def check_double_free(cache: SlabCache, objp: int, objnr: int, free: list[int]) 
         raise bug_at(printk, "mm/slab.c:2527", message)
 
 
-@kernel("mm/slab.c", "slab_destroy_debugcheck")
-def check_red_zones_of_free(cache: SlabCache, objp: int) -> None:
-    """Look once more at an object whose slab is given back."""
-    before, behind = redzones(cache, objp)
-    if before != RED_INACTIVE:
-        slab_error(cache, "slab_destroy_debugcheck", "start of a freed object was overwritten")
-    if behind != RED_INACTIVE:
-        slab_error(cache, "slab_destroy_debugcheck", "end of a freed object was overwritten")
+@invented("the end of slab_destroy_debugcheck, and of cache_init_objs_debug", traced=False)
+def check_red_zones(cache: SlabCache, objp: int, function: str, words: tuple[str, str]) -> None:
+    """Whether both red zones of a free object are whole; `words` say what is wrong with the one before, or behind."""
+    for zone, message in zip(redzones(cache, objp), words, strict=True):
+        if zone != RED_INACTIVE:
+            slab_error(cache, function, message)
+            report_write(cache, OVERRUN, objp, "somebody wrote around the free")
 
 
 @kernel("mm/slab.c", "cache_init_objs_debug")
@@ -199,10 +218,7 @@ def init_obj_debug(cache: SlabCache, objp: int) -> None:
 def check_constructed(cache: SlabCache, objp: int) -> None:
     """Whether the constructor kept to the object; then poison it."""
     if cache.flags & SLAB_RED_ZONE:
-        before, behind = redzones(cache, objp)
-        if behind != RED_INACTIVE:
-            slab_error(cache, "cache_init_objs_debug", "constructor overwrote the end of an object")
-        if before != RED_INACTIVE:
-            slab_error(cache, "cache_init_objs_debug", "constructor overwrote the start of an object")
+        what = "constructor overwrote the {} of an object"
+        check_red_zones(cache, objp, "cache_init_objs_debug", (what.format("start"), what.format("end")))
     if cache.flags & SLAB_POISON:
         poison_obj(cache, objp, POISON_FREE)

@@ -118,9 +118,7 @@ def cache_free_debugcheck(cache: SlabCache, objp: int, caller: int) -> None:
     """Look whether anything was written around an object that comes back, mark it as free, and poison it."""
     if cache.flags & SLAB_RED_ZONE:
         if not debug.verify_redzone_free(cache, objp):
-            address = objp + cache.obj_offset
-            what = f"memory outside object {address:#x} of {cache.name} was overwritten"
-            report_bug(cache, OVERRUN, what, address, call_sites(cache, address))
+            debug.report_write(cache, OVERRUN, objp, "somebody wrote around")
         debug.set_redzones(cache, objp, debug.RED_INACTIVE)
     if cache.flags & SLAB_STORE_USER:
         debug.set_user(cache, objp, caller)
@@ -139,7 +137,7 @@ def refuse(cache: SlabCache, address: int) -> None:
     if cache.state.debug and cache.flags & SLAB_RED_ZONE:
         debug.verify_redzone_free(cache, address - cache.obj_offset)
     what = f"object {address:#x} of cache {cache.name} is free already"
-    report_bug(cache, DOUBLE_FREE, what, address, call_sites(cache, address))
+    report_bug(cache, DOUBLE_FREE, what, address, debug.call_sites(cache, address))
 
 
 @kernel("include/linux/slab_def.h", "nearest_obj", left_out="what lies behind the last object belongs to it in C")
@@ -152,14 +150,6 @@ def find_object(cache: SlabCache, address: int) -> int | None:
     index = obj_to_index(cache, slab, address)
     objp = index_to_obj(cache, slab, index) + cache.obj_offset
     return objp if index < cache.num and objp <= address < objp + cache.object_size else None
-
-
-@invented("who had an object last, from its last word", traced=False)
-def call_sites(cache: SlabCache, address: int) -> str:
-    """Who took an object or gave it back last; "" if the cache doesn't note it."""
-    if not cache.flags & SLAB_STORE_USER:
-        return ""
-    return f"last user: {debug.last_user(cache, address - cache.obj_offset)}"
 
 
 @invented("the array is not asked: our mark is as good, and at hand", traced=False)

@@ -189,7 +189,8 @@ def slab_destroy_debugcheck(cache: SlabCache, slab: int) -> None:
         if cache.flags & SLAB_POISON:
             debug.check_poison_obj(cache, objp, neighbours(cache, slab, idx))
         if cache.flags & SLAB_RED_ZONE:
-            debug.check_red_zones_of_free(cache, objp)
+            what = "{} of a freed object was overwritten"
+            debug.check_red_zones(cache, objp, "slab_destroy_debugcheck", (what.format("start"), what.format("end")))
 
 
 @invented("the end of check_poison_obj", traced=False)

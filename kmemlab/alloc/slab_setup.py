@@ -12,6 +12,7 @@ from __future__ import annotations
 from kmemlab.alloc.kmalloc import kfree, kmalloc, kmalloc_slab
 from kmemlab.alloc.kmem_cache import SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT
 from kmemlab.alloc.slab_array_cache import BOOT_CPUCACHE_ENTRIES, ENTRIES, NO_BATCH, entries_of, init_arraycache
+from kmemlab.alloc.slab_bug import LEAK
 from kmemlab.alloc.slab_cache import (
     BUILT_IN,
     REAPTIMEOUT_NODE,
@@ -27,7 +28,7 @@ from kmemlab.alloc.slab_cache import (
     nr_cpus_node,
     online_nodes,
 )
-from kmemlab.alloc.slab_common import FULL, PARTIAL, UP, SlabCommon
+from kmemlab.alloc.slab_common import FULL, PARTIAL, UP, SlabCommon, report_bug
 from kmemlab.alloc.slab_free import drain_alien_array
 from kmemlab.alloc.slab_grow import slabs_destroy
 from kmemlab.alloc.slab_lists import INT_MAX, drain_freelist, free_block
@@ -342,7 +343,10 @@ def list_is_empty(cache: SlabCache, nid: int, which: int) -> bool:
 @kernel("mm/slab.c", "__kmem_cache_shutdown")
 def kmem_cache_shutdown(cache: SlabCache) -> bool:
     """Give all slabs back. True if objects are left in some: then the cache can't go."""
-    return bool(kmem_cache_shrink(cache))
+    if not kmem_cache_shrink(cache):
+        return False
+    report_bug(cache, LEAK, f"{cache.nr_held} objects of {cache.name} are still held", cache.address)
+    return True
 
 
 @kernel("mm/slab.c", "__kmem_cache_release")

@@ -25,12 +25,11 @@ from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.alloc.slub_freelist import get_freepointer
 from kmemlab.alloc.slub_layout import check_valid_pointer, get_info_end, orig_size_is_kept, size_from_object
 from kmemlab.alloc.slub_track import print_tracking, sites
+from kmemlab.alloc.taint import print_tainted, taint
 from kmemlab.mm.pageflags_text import page_flags_text, pfn_to_page
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import PAGE_SIZE
 
-TAINT_BAD_PAGE = 5
-TAINT_LETTERS = "PFSRMBUDAWCIOELKXTN"
 BYTES_PER_LINE = 16
 
 
@@ -44,16 +43,6 @@ def pr_err(cache: SlubCache, line: str) -> None:
 def pointer_text(cache: SlubCache, address: int) -> str:
     """An address as %p prints it."""
     return f"{address:0{2 * cache.pages.pointer}x}"
-
-
-@kernel("kernel/panic.c", "print_tainted", traced=False)
-def print_tainted(cache: SlubCache) -> str:
-    """Whether something has gone wrong in this kernel before: from then on its words count for less."""
-    tainted = cache.common.tainted
-    if not tainted:
-        return "Not tainted"
-    letters = [letter if tainted >> bit & 1 else " " for bit, letter in enumerate(TAINT_LETTERS)]
-    return "Tainted: " + "".join(["G" if letters[0] == " " else "P", *letters[1:]])
 
 
 @kernel("lib/hexdump.c", "print_hex_dump", traced=False)
@@ -114,12 +103,6 @@ def print_trailer(cache: SlubCache, slab: int, obj: int) -> None:
         end += 4
     if end != size_from_object(cache):
         print_section(cache, "Padding  ", obj + end, size_from_object(cache) - end)
-
-
-@invented("add_taint(TAINT_BAD_PAGE, …)", traced=False)
-def taint(cache: SlubCache) -> None:
-    """From now on the kernel says that something went wrong in it."""
-    cache.common.tainted |= 1 << TAINT_BAD_PAGE
 
 
 @kernel("mm/slub.c", "object_err")

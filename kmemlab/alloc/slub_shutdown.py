@@ -9,9 +9,10 @@ from kmemlab.alloc.slub_def import FULL, SlubCache
 from kmemlab.alloc.slub_freelist import free_objects
 from kmemlab.alloc.slub_layout import for_each_object, nearest_obj
 from kmemlab.alloc.slub_partial import flush_all, list_of, nodes_of, remove_partial, slabs_on
-from kmemlab.alloc.slub_report import pointer_text, pr_err, print_slab_info, slab_bug, taint
+from kmemlab.alloc.slub_report import pointer_text, pr_err, print_slab_info, slab_bug
 from kmemlab.alloc.slub_slab import dec_slabs_node, discard_slab, free_slab
 from kmemlab.alloc.slub_track import print_tracking, sites
+from kmemlab.alloc.taint import taint
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add, list_del
 
