@@ -60,8 +60,10 @@ def kmalloc_type(gfp: int) -> int:
 @kernel("mm/slab_common.c", "kmalloc_slab", traced=False)
 def kmalloc_slab(common: SlabCommon, size: int, gfp: int) -> KmemCache:
     """The cache that gives `size` bytes (1 … 8192)."""
-    index = kmalloc_index(max(size, 1 << common.engine.kmalloc_shift_low))
-    return common.caches[common.kmalloc_caches[kmalloc_type(gfp) * KMALLOC_INDICES + index]]
+    index = SIZE_INDEX[size - 1 >> 3] if size <= 192 else (size - 1).bit_length()
+    if gfp & _NOT_NORMAL:
+        index += KMALLOC_INDICES * kmalloc_type(gfp)
+    return common.caches[common.kmalloc_caches[index]]
 
 
 @kernel("mm/slab_common.c", "kmalloc_size_roundup", traced=False)

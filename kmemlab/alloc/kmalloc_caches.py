@@ -67,7 +67,18 @@ def create_kmalloc_caches(common: SlabCommon) -> None:
             small = KMALLOC_SIZES[index] < 1 << common.engine.kmalloc_shift_low
             if not small and not common.kmalloc_caches[kind * KMALLOC_INDICES + index]:
                 new_kmalloc_cache(common, kind, index)
+    setup_kmalloc_cache_index_table(common)
     common.slab_state = UP
+
+
+@kernel("mm/slab_common.c", "setup_kmalloc_cache_index_table", traced=False)
+def setup_kmalloc_cache_index_table(common: SlabCommon) -> None:
+    """Where the smallest objects are larger than 8 bytes (SLAB), smaller requests go to them."""
+    smallest = common.engine.kmalloc_shift_low
+    for kind in range(len(KMALLOC_PREFIXES)):
+        for index in range(KMALLOC_SHIFT_LOW, smallest):
+            at = kind * KMALLOC_INDICES
+            common.kmalloc_caches[at + index] = common.kmalloc_caches[at + smallest]
 
 
 @kernel("mm/slab_common.c", "new_kmalloc_cache")

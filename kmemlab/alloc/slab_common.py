@@ -27,7 +27,7 @@ from kmemlab.alloc.kmem_cache import (
 )
 from kmemlab.alloc.slab_bug import BAD_POINTER, WRONG_CACHE, Oops, SlabBug
 from kmemlab.alloc.slab_memory import KernelMemory, memset
-from kmemlab.alloc.slab_pages import NR_CACHES, SlabPages, slab_nid, virt_to_slab
+from kmemlab.alloc.slab_pages import NR_CACHES, SlabPages, slab_nid
 from kmemlab.mm.context import might_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
@@ -40,7 +40,7 @@ from kmemlab.sim.text_log import TextLog
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import TooLarge
-from kmemlab.types.units import U64_MAX
+from kmemlab.types.units import PAGE_SHIFT, U64_MAX
 
 DOWN, PARTIAL, PARTIAL_NODE, UP, FULL = range(5)
 """enum slab_state: how far the allocators have come while the kernel boots."""
@@ -219,6 +219,9 @@ class SlabCommon(Struct):
         return [name for struct, name in lines if int(struct, 16) == cache.address]
 
 
+INIT_ON_FREE = SlabCommon.init_on_free.index
+
+
 # -- slots -------------------------------------------------------------------------------------------------------------
 
 
@@ -246,9 +249,7 @@ def enter_cache(cache: KmemCache) -> None:
 # -- what engines use --------------------------------------------------------------------------------------------------
 
 
-@kernel(
-    "drivers/char/random.c", "get_random_u64", left_out="randomness: all machines have the same", traced=False
-)
+@kernel("drivers/char/random.c", "get_random_u64", left_out="randomness: all machines have the same", traced=False)
 def get_random_u64(common: SlabCommon) -> int:
     """The next of a fixed sequence of numbers (splitmix64)."""
     state = (common.random_state + 0x9E3779B97F4A7C15) & U64_MAX
@@ -344,13 +345,16 @@ def cache_from_obj(cache: KmemCache, address: int) -> KmemCache | None:
     Only a hardened kernel, or one that checks, finds out that the caller is wrong.
     """
     common = cache.common
-    slab = virt_to_slab(common.pages, address)
-    if slab is None:
+    pages = common.pages
+    pfn = address - pages.page_offset >> PAGE_SHIFT
+    number = pages.slab_cache[pfn] if 0 <= pfn < pages.max_pfn else 0
+    if number == cache.number:
+        return cache
+    if not number:
         common.mm.boot.printk.info("virt_to_cache: Object is not a Slab page!")
         report_bug(cache, BAD_POINTER, f"{address:#x} lies in no slab: it is no object, or its slab is gone", address)
         return None
-    number = common.pages.slab_cache[slab]
-    if number == cache.number or not (common.freelist_hardened or cache.flags & SLAB_CONSISTENCY_CHECKS):
+    if not (common.freelist_hardened or cache.flags & SLAB_CONSISTENCY_CHECKS):
         return cache
     found = common.caches[number]
     common.mm.boot.printk.info(f"cache_from_obj: Wrong slab cache. {cache.name} but object is from {found.name}")
@@ -371,7 +375,7 @@ def kmem_cache_free(cache: KmemCache, address: int, caller: int = 0) -> None:
 @kernel("mm/slub.c", "__kmem_cache_free", left_out="control groups, KASAN, kmemleak")
 def give_back(cache: KmemCache, address: int, caller: int) -> None:
     """Give back an object that is of this cache."""
-    if cache.common.init_on_free:
+    if cache.common.cells[INIT_ON_FREE]:
         clear_on_free(cache, address)
     try:
         if cache.engine.slab_free(cache, address, caller):

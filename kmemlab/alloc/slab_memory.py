@@ -6,7 +6,7 @@ from kmemlab.alloc.slab_pages import SlabPages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
-_WORDS = PAGE_SIZE // 8
+WORDS, IN_PAGE = PAGE_SIZE // 8, PAGE_SIZE - 1
 _ZEROS = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 
@@ -15,13 +15,14 @@ def memset(pages: SlabPages, address: int, value: int, size: int) -> None:
     """Fill `size` bytes from an address on."""
     paddr = address - pages.page_offset
     ram = pages.ram
-    within = paddr & PAGE_SIZE - 1
-    # Most fills clear whole words of one page.
+    within = paddr & IN_PAGE
     if value or (address | size) & 7 or within + size > PAGE_SIZE:
         ram.write_bytes(paddr, bytes([value]) * size)
         return
-    at = ram.place_of(paddr >> PAGE_SHIFT) * _WORDS + (within >> 3)
-    ram.words[at : at + (size >> 3)] = _ZEROS[: size >> 3]
+    # Most fills clear whole words of one page.
+    words = size >> 3
+    at = ram.place_of(paddr >> PAGE_SHIFT) * WORDS + (within >> 3)
+    ram.words[at : at + words] = _ZEROS[:words]
 
 
 @kernel("arch/x86/lib/memcpy_64.S", "memcpy", traced=False)

@@ -28,10 +28,13 @@ from kmemlab.alloc.slub_partial import (
 )
 from kmemlab.alloc.slub_slab import dec_slabs_node, discard_slab, free_slab, inc_slabs_node, new_slab
 from kmemlab.alloc.slub_track import TRACK_ALLOC, set_track
+from kmemlab.mm.context import Context
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.units import PAGE_SHIFT
+
+CPU = Context.cpu.index
 
 # -- taking ------------------------------------------------------------------------------------------------------------
 
@@ -40,9 +43,9 @@ from kmemlab.types.units import PAGE_SHIFT
 def slab_alloc(cache: SlubCache, gfp: int, node: int, caller: int, orig_size: int) -> int | None:
     """Take an object: from this CPU's freelist if it has one."""
     per_cpu = cache.per_cpu
-    row = cache.cpu_slab + cache.common.mm.current.cpu
+    row = cache.cpu_slab + cache.current.cells[CPU]
     obj = per_cpu.freelist[row]
-    if obj and node_match(cache, per_cpu.slab[row], node):
+    if obj and (node == NUMA_NO_NODE or node_match(cache, per_cpu.slab[row], node)):
         per_cpu.freelist[row] = get_freepointer(cache, obj)
         return obj
     return slab_alloc_slow(cache, gfp, node, caller, orig_size, row)
@@ -174,7 +177,7 @@ def slab_free(cache: SlubCache, obj: int, caller: int) -> bool:
     pages, per_cpu = cache.pages, cache.per_cpu
     pfn = obj - pages.page_offset >> PAGE_SHIFT
     slab = pfn - pages.compound_head[pfn]
-    row = cache.cpu_slab + cache.common.mm.current.cpu
+    row = cache.cpu_slab + cache.current.cells[CPU]
     if slab != per_cpu.slab[row]:
         return slab_free_slow(cache, slab, (obj,), caller)
     set_freepointer(cache, obj, per_cpu.freelist[row])

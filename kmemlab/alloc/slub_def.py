@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the front knows caches; a cache knows the front only to rea
 
 TRACK_SIZE = {8: 32, 4: 20}  # struct track, by the size of a pointer: address, stack, CPU, process, time
 
+FLAGS = KmemCache.flags.index
 PARTIAL, FULL = range(2)
 """Which of a node's lists of slabs."""
 
@@ -82,7 +83,9 @@ class SlubCache(KmemCache):
         self, common: SlabCommon, number: int, pages: SlabPages, per_cpu: KmemCacheCpu, per_node: KmemCacheNode
     ) -> None:
         super().__init__(common, common.engine, number)
+        self.current = common.mm.current
         self.pages = pages
+        self.pointer = pages.pointer
         self.per_cpu = per_cpu
         self.per_node = per_node
         self.track_size = TRACK_SIZE[pages.pointer]
@@ -102,4 +105,4 @@ def new_caches(common: SlabCommon) -> tuple[SlubCache, ...]:
 @kernel("mm/slub.c", "kmem_cache_debug", traced=False)
 def kmem_cache_debug(cache: SlubCache) -> bool:
     """Whether the objects of a cache are watched: then each goes through the slow path, and no slab is a CPU's."""
-    return bool(cache.flags & SLAB_DEBUG_FLAGS)
+    return bool(cache.cells[FLAGS] & SLAB_DEBUG_FLAGS)

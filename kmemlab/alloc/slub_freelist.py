@@ -24,7 +24,8 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 OFFSET, RANDOM = SlubCache.offset.index, SlubCache.random.index
-WORDS_PER_PAGE = PAGE_SIZE // 8
+from_bytes = int.from_bytes
+WORDS, WORD_IN_PAGE = PAGE_SIZE // 8, PAGE_SIZE // 8 - 1
 
 
 @kernel("mm/slub.c", "freelist_ptr", traced=False)
@@ -33,8 +34,7 @@ def freelist_ptr(cache: SlubCache, pointer: int, address: int) -> int:
     random = cache.cells[RANDOM]
     if not random:
         return pointer
-    size = cache.pages.pointer
-    return pointer ^ random ^ int.from_bytes(address.to_bytes(size, "little"), "big")
+    return pointer ^ random ^ from_bytes(address.to_bytes(cache.pointer, "little"), "big")
 
 
 @kernel("mm/slub.c", "get_freepointer", traced=False)
@@ -43,14 +43,14 @@ def get_freepointer(cache: SlubCache, obj: int) -> int:
     address = obj + cache.cells[OFFSET]
     pages = cache.pages
     paddr = address - pages.page_offset
-    if not 0 <= paddr >> PAGE_SHIFT < pages.max_pfn:
+    pfn = paddr >> PAGE_SHIFT
+    if not 0 <= pfn < pages.max_pfn:
         raise general_protection_fault(cache, obj)
-    if pages.pointer == 4:
-        stored = pages.ram.read(paddr, 4)
+    ram = pages.ram
+    if cache.pointer == 8:
+        stored = ram.words[ram.place[pfn] * WORDS + (paddr >> 3 & WORD_IN_PAGE)]
     else:
-        ram = pages.ram
-        place = ram.place[paddr >> PAGE_SHIFT]
-        stored = ram.words[place * WORDS_PER_PAGE + (paddr >> 3 & WORDS_PER_PAGE - 1)]
+        stored = ram.read(paddr, 4)
     return freelist_ptr(cache, stored, address)
 
 
@@ -66,12 +66,11 @@ def set_freepointer(cache: SlubCache, obj: int, following: int) -> None:
     pages = cache.pages
     stored = freelist_ptr(cache, following, address)
     paddr = address - pages.page_offset
-    if pages.pointer == 4:
-        pages.ram.write(paddr, stored, 4)
+    ram = pages.ram
+    if cache.pointer == 8:
+        ram.words[ram.place[paddr >> PAGE_SHIFT] * WORDS + (paddr >> 3 & WORD_IN_PAGE)] = stored
     else:
-        ram = pages.ram
-        place = ram.place[paddr >> PAGE_SHIFT]
-        ram.words[place * WORDS_PER_PAGE + (paddr >> 3 & WORDS_PER_PAGE - 1)] = stored
+        ram.write(paddr, stored, 4)
 
 
 @invented("BUG_ON(object == fp)", traced=False)

@@ -52,6 +52,9 @@ class Context(Struct):
         set_task_comm(self, "swapper/0")
 
 
+PREEMPT, HARDIRQ, IRQS_OFF = Context.preempt_count.index, Context.hardirq_count.index, Context.irqs_disabled.index
+
+
 @kernel("fs/exec.c", "__set_task_comm", traced=False)
 def set_task_comm(current: Context, name: str) -> None:
     """Name the running task, in at most 15 bytes."""
@@ -83,7 +86,8 @@ def might_sleep(current: Context, where: str) -> bool:
 
     `where` is the C file of the function that may sleep.
     """
-    if not (in_atomic(current) or current.irqs_disabled) or not current.system_state:
+    cells = current.cells  # every request that may sleep asks this, and nearly always it is fine
+    if not (cells[PREEMPT] or cells[HARDIRQ] or cells[IRQS_OFF]) or not current.system_state:
         return False
     current.printk.info(f"BUG: sleeping function called from invalid context at {where}")
     current.printk.info(
