@@ -10,7 +10,6 @@ So an address is never used again while some TLB may still lead to the old page:
 from __future__ import annotations
 
 from kmemlab.alloc.vmap_pages import vunmap_range_noflush
-from kmemlab.boot.smp import num_online_cpus
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.mm.context import might_sleep
 from kmemlab.mm.free_vmap_area import alloc_vmap_area_inner
@@ -65,10 +64,14 @@ def free_vmap_area(mm: Mm, va: int) -> None:
     merge_or_add_vmap_area_augment(mm.vmalloc.areas, va)
 
 
-@kernel("mm/vmalloc.c", "lazy_max_pages", traced=False)
-def lazy_max_pages(mm: Mm) -> int:
-    """How many pages of addresses may wait for a purge: 32 MiB for each binary digit of the number of CPUs."""
-    return num_online_cpus(mm.boot).bit_length() * (32 * MIB >> PAGE_SHIFT)
+@kernel("mm/vmalloc.c", "lazy_max_pages", left_out="CPUs that come and go: C counts them each time", traced=False)
+def lazy_max_pages(cpus: int) -> int:
+    """How many pages of addresses may wait for a purge: 32 MiB for each binary digit of the number of CPUs.
+
+    >>> [lazy_max_pages(cpus) for cpus in (1, 2, 4)]
+    [8192, 16384, 24576]
+    """
+    return cpus.bit_length() * (32 * MIB >> PAGE_SHIFT)
 
 
 @kernel("mm/vmalloc.c", "free_vmap_area_noflush", lock="vmap_area_lock")
@@ -79,7 +82,7 @@ def free_vmap_area_noflush(mm: Mm, va: int) -> None:
     nr_lazy = vmalloc.vmap_lazy_nr + (vmalloc.areas.node_size(va) >> PAGE_SHIFT)
     vmalloc.vmap_lazy_nr = nr_lazy
     merge_or_add_vmap_area(vmalloc.areas, va, PURGE_VMAP_AREA_ROOT)
-    if nr_lazy > lazy_max_pages(mm):
+    if nr_lazy > mm.vmalloc.lazy_max_pages:
         vmalloc.drain_vmap_work = 1
 
 
@@ -124,5 +127,5 @@ def drain_vmap_area_work(mm: Mm) -> None:
     """What the worker does: purge until few enough wait."""
     mm.vmalloc.drain_vmap_work = 0
     while purge_vmap_area_lazy_inner(mm, U64_MAX, 0):
-        if mm.vmalloc.vmap_lazy_nr <= lazy_max_pages(mm):
+        if mm.vmalloc.vmap_lazy_nr <= mm.vmalloc.lazy_max_pages:
             return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.alloc_vmap_area import lazy_max_pages
 from kmemlab.alloc.vfree import vunmap_inner
 from kmemlab.alloc.vm_area import get_vm_area_caller
 from kmemlab.alloc.vmap_pages import vmap_pages_range
 from kmemlab.boot.cmdline import next_arg, parameq
+from kmemlab.boot.smp import num_online_cpus
 from kmemlab.boot.swapper_pg_dir import page_kernel
 from kmemlab.boot.vmalloc_area import vmalloc_range
 from kmemlab.mm.context import might_sleep
@@ -28,6 +30,7 @@ def vmalloc_init(mm: Mm) -> None:
     vmalloc.page_kernel = page_kernel(mm.boot)
     refused = any(parameq(name, "nohugevmalloc") for name, _ in next_arg(mm.boot.spec.cmdline))
     vmalloc.vmap_allow_huge = int(not (refused or mm.boot.config.highmem))
+    vmalloc.lazy_max_pages = lazy_max_pages(num_online_cpus(mm.boot))
     init_vmap_area_lists(vmalloc.areas)
     init_vmap_block_queues(vmalloc.blocks)
     vmap_init_free_space(vmalloc.areas, 0xFFFFFFFF if mm.boot.config.highmem else U64_MAX)

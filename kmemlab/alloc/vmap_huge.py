@@ -41,13 +41,14 @@ def vmap_supported(mm: Mm, level: int) -> bool:
     return boot_cpu_has(mm.boot, "pdpe1gb" if level == PUD else "pse")
 
 
-@kernel("arch/x86/mm/pgtable.c", "pmd_set_huge", formerly=("pud_set_huge",), left_out="saying it once only")
+@kernel("arch/x86/mm/pgtable.c", "pmd_set_huge", formerly=("pud_set_huge",))
 def set_huge(mm: Mm, level: int, entryp: int, phys_addr: int, prot: int) -> bool:
     """Let an entry map a large page; not where it would be cached in several ways, by the MTRRs."""
     size = mm.boot.swapper_pg_dir.layout.levels[level].size
     found, uniform = mtrr_type_lookup(mm.boot.mtrr, phys_addr, phys_addr + size)
     if not uniform and found not in (MTRR_TYPE_INVALID, MTRR_TYPE_WRBACK):
-        if level == PMD:
+        if level == PMD and not mm.vmalloc.warned_of_mtrr:
+            mm.vmalloc.warned_of_mtrr = 1
             mm.boot.printk.info(
                 f"pmd_set_huge: Cannot satisfy [mem {phys_addr:#010x}-{phys_addr + size:#010x}] "
                 "with a huge-page mapping due to MTRR override."

@@ -15,7 +15,6 @@ from kmemlab.alloc.mempolicy import policy_node
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.boot.pgtable import (
     PageTables,
-    get_entry,
     p4d_alloc,
     pgd_offset,
     pmd_alloc,
@@ -95,5 +94,4 @@ def fill_entries(tables: PageTables, entryp: int, entries: list[int]) -> None:
 @invented("C's pte_none, entry after entry", traced=False)
 def any_entry(tables: PageTables, entryp: int, count: int) -> bool:
     """Whether any of `count` entries of one table is not empty."""
-    size = tables.layout.entry_size
-    return any(get_entry(tables, each) for each in range(entryp, entryp + size * count, size))
+    return any(tables.ram.read_bytes(entryp, tables.layout.entry_size * count))

@@ -9,12 +9,14 @@ from kmemlab.alloc.highmem import kmap, kmap_flush_unused, kunmap
 from kmemlab.alloc.highmem_pages import clear_highpage, copy_highpage, zero_user
 from kmemlab.alloc.kmap_local import kmap_atomic, kmap_local_page, kunmap_atomic, kunmap_local
 from kmemlab.alloc.page_address import page_address
+from kmemlab.boot.fault import show_fault_oops
+from kmemlab.hardware.mmu import PageFault
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.context import interrupt, task_comm
 from kmemlab.mm.kernel_access import load, store
 from kmemlab.mm.mem_map import page_zone_id
-from kmemlab.sim.kernel import invented
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest
 
 
@@ -90,15 +92,22 @@ class HighmemCommands(Commanded):
         self._command("zero_user", pfn, start, size)
 
     def load(self, address: int, size: int = 8) -> int:
-        """The number that the kernel reads at an address. Raises `PageFault`, `BadRequest`."""
+        """The number that the kernel reads at an address. Raises `PageFault`, `BadRequest`.
+
+        A fault stands in the log, too, as the kernel writes it.
+        """
         whole_numbers("load", address=address, size=size)
-        value: int = self._command("load", address, size)
+        value: int | PageFault = self._command("load", address, size)
+        if isinstance(value, PageFault):
+            raise value
         return value
 
     def store(self, address: int, value: int, size: int = 8) -> None:
         """Let the kernel write a number at an address. Raises `PageFault`, `BadRequest`."""
         whole_numbers("store", address=address, value=value, size=size)
-        self._command("store", address, value, size)
+        fault: PageFault | None = self._command("store", address, value, size)
+        if fault is not None:
+            raise fault
 
     def run_task(self, pid: int, cpu: int | None = None, comm: str = "") -> None:
         """Let another task run, or the same on another CPU. Raises `BadRequest` where that must not be."""
@@ -145,11 +154,18 @@ class HighmemCommands(Commanded):
     def _do_zero_user(self, pfn: int, start: int, size: int) -> None:
         zero_user(self.kernel.kmap_ctrl, a_page(self.kernel, pfn, "zero_user"), start, size)
 
-    def _do_load(self, address: int, size: int) -> int:
-        return load(self.kernel.boot, address, size)
+    def _do_load(self, address: int, size: int) -> int | PageFault:
+        try:
+            return load(self.kernel.boot, address, size)
+        except PageFault as fault:
+            return oops(self.kernel, fault)
 
-    def _do_store(self, address: int, value: int, size: int) -> None:
-        store(self.kernel.boot, address, value, size)
+    def _do_store(self, address: int, value: int, size: int) -> PageFault | None:
+        try:
+            store(self.kernel.boot, address, value, size)
+        except PageFault as fault:
+            return oops(self.kernel, fault)
+        return None
 
     def _do_run_task(self, pid: int, cpu: int, comm: str) -> None:
         current, cpus = self.kernel.mm.current, self.kernel.boot.spec.cpus.possible
@@ -157,6 +173,14 @@ class HighmemCommands(Commanded):
             raise BadRequest(f"there is no CPU {cpu}", where="run_task", remedy=f"choose 0 to {cpus - 1}")
         name = comm or (task_comm(current) if pid == current.pid else f"task-{pid}")
         context_switch(self.kernel.kmap_ctrl, pid, cpu, name)
+
+
+@kernel("arch/x86/mm/fault.c", "page_fault_oops", left_out="the registers, the call stack, and the end of the task")
+def oops(kernel: Kernel, fault: PageFault) -> PageFault:
+    """Say what the kernel says of a page fault of its own; the fault itself is given back."""
+    boot = kernel.boot
+    show_fault_oops(boot.printk, boot.swapper_pg_dir, fault.error_code, fault.address)
+    return fault
 
 
 @invented("a struct page * of C exists only where there is memory")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.check_mempool import check_mempools
+from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
 from kmemlab.hardware.spec import MachineSpec, load_spec
@@ -18,6 +19,7 @@ from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_slab import SlabCommands
 from kmemlab.machine.commands_time import TimeCommands
+from kmemlab.machine.commands_vmalloc import VmallocCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
@@ -33,7 +35,7 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, TimeCommands, Commanded):
+class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, TimeCommands, VmallocCommands, Commanded):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -172,6 +174,7 @@ class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, Time
         check_pkmap(self.kernel.pkmap)
         check_kmap_local(self.kernel.kmap_ctrl)
         check_mempools(self.kernel.mempools)
+        check_vmalloc(self.kernel.mm)
         self.check_laws()
 
     def dmesg(self) -> str:

@@ -9,6 +9,7 @@ from kmemlab.mm.context import Context
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.mempolicy import Mempolicy
+from kmemlab.mm.memtype import Memtypes
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
 from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
@@ -80,6 +81,7 @@ class Mm(Struct):
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.mempolicy = Mempolicy(nr_nodes)
+        self.memtypes = Memtypes()
         self.vmalloc = Vmalloc(nr_cpus, vmap_block_pages(boot.config))
         self.node_has_memory = column("B", nr_nodes)  # node_states[N_MEMORY]
         self.node_load = column("q", nr_nodes)

@@ -19,9 +19,11 @@ class Vmalloc(Struct):
     vmap_allow_huge = Cell()
     page_kernel = U64Cell()  # the protection of an ordinary page
     vmap_lazy_nr = Cell()  # pages of addresses that are freed and not purged
+    lazy_max_pages = Cell()  # so many may wait
     nr_vmalloc_pages = Cell()
     drain_vmap_work = Cell()  # 1: a worker shall purge
     vfree_deferred = Cell()  # the first vm_struct that waits to be freed by a worker, or 0
+    warned_of_mtrr = Cell()  # said once that the MTRRs forbid a large page
     nr_purges = Cell()  # ours, to be looked at: how often the TLB was flushed for all lazy areas at once
 
     def __init__(self, nr_cpus: int, block_pages: int) -> None:

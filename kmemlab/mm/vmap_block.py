@@ -30,7 +30,7 @@ def vmap_block_pages(config: KernelConfig) -> int:
     """The pages of a block: so many that every CPU that the kernel was built for could have 16.
 
     >>> from kmemlab.types.config import CONFIGS
-    >>> vmap_block_pages(CONFIGS["amd64-6.1"]), vmap_block_pages(CONFIGS["686-pae-6.1"])
+    >>> vmap_block_pages(CONFIGS["amd64-6.1"]), vmap_block_pages(CONFIGS["i386-pae-6.1"])
     (256, 64)
     """
     space = (128 * GIB if config.sizeof_pointer == 8 else 128 * MIB) >> PAGE_SHIFT
