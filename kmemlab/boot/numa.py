@@ -10,6 +10,7 @@ SLIT        0   1
 from __future__ import annotations
 
 from kmemlab.boot.memblock import Memblock, for_each_mem_pfn_range
+from kmemlab.boot.percpu_units import PcpuUnits
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct, U64Cell
@@ -67,6 +68,7 @@ class NumaInfo(Struct):
         self.node_online = column("B", nr_nodes)  # node_states[N_ONLINE]
         self.apicid_to_node = column("i", cpus)
         self.cpu_to_node = column("i", cpus)
+        self.pcpu_units = PcpuUnits(cpus)  # mm/percpu.c: where each CPU's own variables are
         self.node_data_pa = column("Q", nr_nodes)  # where each node's pg_data_t lies
         # numa=fake: the emulated blocks, what is left of the physical ones, and the physical node of each fake one.
         self.emulated = NumaMeminfo()

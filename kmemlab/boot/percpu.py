@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc_or_panic, memblock_alloc_try_nid, memblock_phys_free
 from kmemlab.boot.numa import NumaInfo
+from kmemlab.boot.percpu_units import PcpuUnits
 from kmemlab.boot.smp import num_possible_cpus
+from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import KernelPanic
@@ -123,6 +125,7 @@ def pcpu_embed_first_chunk(boot: Boot, numa: NumaInfo, dyn_size: int, atom_size:
         f"percpu: Embedded {info.size_sum >> PAGE_SHIFT} pages/cpu s{info.static_size} r{info.reserved_size} "
         f"d{info.dyn_size} u{info.unit_size}"
     )
+    set_pcpu_units(boot, numa.pcpu_units, info, areas)
     pcpu_setup_first_chunk(boot, info)
     memblock_phys_free(memblock, info_addr, info_size, caller="pcpu_embed_first_chunk")
     memblock_phys_free(memblock, areas_addr, areas_size, caller="pcpu_embed_first_chunk")
@@ -147,7 +150,26 @@ def pcpu_fc_alloc(boot: Boot, numa: NumaInfo, cpu: int, size: int, align: int) -
     return area
 
 
-@kernel("mm/percpu.c", "pcpu_setup_first_chunk", left_out="filling the tables; checks")
+@invented("the parts of pcpu_embed_first_chunk and pcpu_setup_first_chunk that fill the tables of units and groups")
+def set_pcpu_units(boot: Boot, units: PcpuUnits, info: PcpuAllocInfo, areas: list[int]) -> None:
+    """Note where the units lie: group g starts at physical address `areas[g]`."""
+    base = min(areas)
+    units.base_addr = va(boot, base)
+    units.static_size, units.reserved_size, units.dyn_size = info.static_size, info.reserved_size, info.dyn_size
+    units.unit_size, units.atom_size = info.unit_size, info.atom_size
+    units.nr_groups = len(info.groups)
+    unit = 0
+    for number, (group, area) in enumerate(zip(info.groups, areas, strict=True)):
+        units.group_offset[number], units.group_size[number] = area - base, len(group) * info.unit_size
+        for nth, cpu in enumerate(group):
+            if cpu != NO_CPU:
+                units.unit_map[cpu] = unit + nth
+                units.unit_off[cpu] = area - base + nth * info.unit_size
+        unit += len(group)
+    units.nr_units = unit
+
+
+@kernel("mm/percpu.c", "pcpu_setup_first_chunk", left_out="checks; the chunks: alloc/percpu_first_chunk.py")
 def pcpu_setup_first_chunk(boot: Boot, info: PcpuAllocInfo) -> None:
     """Take the tables that say where the units are and what of them is free."""
     pointer, possible = boot.config.sizeof_pointer, num_possible_cpus(boot.spec)

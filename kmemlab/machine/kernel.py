@@ -6,6 +6,7 @@ from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmap_local import KmapCtrl
 from kmemlab.alloc.mempool import Mempools
 from kmemlab.alloc.page_address import PageAddresses
+from kmemlab.alloc.percpu_chunk import Percpu
 from kmemlab.alloc.slab import SLAB, SLAB_DEBUG
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.slub_engine import SLUB
@@ -39,6 +40,7 @@ class Kernel(Struct):
     slab    all caches of objects, and how they were asked for
     pkmap   addresses for pages of HighMem, with kmap_ctrl and page_addresses
     mempools  elements set aside
+    percpu  memory of which each CPU has its own copy
     """
 
     def __init__(self, spec: MachineSpec, slab: SlabConfig | None = None) -> None:
@@ -56,6 +58,7 @@ class Kernel(Struct):
         self.pkmap = Pkmap(self.page_addresses)
         self.kmap_ctrl = KmapCtrl(self.page_addresses)
         self.mempools = Mempools(self.kmap_ctrl)
+        self.percpu = Percpu(self.mm)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.check_mempool import check_mempools
+from kmemlab.alloc.check_percpu import check_percpu
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
@@ -17,6 +18,7 @@ from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
+from kmemlab.machine.commands_percpu import PercpuCommands
 from kmemlab.machine.commands_slab import SlabCommands
 from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.commands_vmalloc import VmallocCommands
@@ -35,7 +37,16 @@ Source = str | Path | Mapping[str, Any] | MachineSpec
 
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
-class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, TimeCommands, VmallocCommands, Commanded):
+class Machine(
+    PageCommands,
+    SlabCommands,
+    HighmemCommands,
+    MempoolCommands,
+    PercpuCommands,
+    TimeCommands,
+    VmallocCommands,
+    Commanded,
+):
     """One simulated machine, from power-on to whatever is asked of it.
 
     >>> from kmemlab.types.gfp import GFP_KERNEL
@@ -174,6 +185,7 @@ class Machine(PageCommands, SlabCommands, HighmemCommands, MempoolCommands, Time
         check_pkmap(self.kernel.pkmap)
         check_kmap_local(self.kernel.kmap_ctrl)
         check_mempools(self.kernel.mempools)
+        check_percpu(self.kernel.percpu)
         check_vmalloc(self.kernel.mm)
         self.check_laws()
 

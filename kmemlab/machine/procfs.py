@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.percpu_chunk import pcpu_nr_pages
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.mtrr import mtrr_lines
@@ -123,6 +124,7 @@ def meminfo(kernel: Kernel) -> str:
         "VmallocTotal": vmalloc_total(kernel.boot),
         "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
         "VmallocChunk": 0,  # what it would mean changed too often
+        "Percpu": pcpu_nr_pages(kernel.percpu) * PAGE_SIZE,
     }
     lines = [size_line(name, size) for name, size in sizes.items()]
     return "".join(lines + hugetlb_report_meminfo(mm) + arch_report_meminfo(kernel.boot))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from kmemlab.alloc.hugetlb import hugetlb_init
 from kmemlab.alloc.mempolicy import numa_default_policy, numa_policy_init
 from kmemlab.alloc.page_address import page_address_init
+from kmemlab.alloc.percpu import percpu_enable_async
+from kmemlab.alloc.percpu_first_chunk import pcpu_init_chunks
 from kmemlab.alloc.slab_create import kmem_cache_init
 from kmemlab.alloc.slab_late import kmem_cache_init_late, smp_init
 from kmemlab.alloc.vmap import vmalloc_init
@@ -124,6 +126,7 @@ KERNEL_INIT_FREEABLE = (
     Stage(memblock_discard,            "mm",     "what memblock took for itself"),
     Stage(memory_block_size_bytes,     "kernel", "how much memory can be plugged in or out at a time", only="x86_64"),
     Stage(init_per_zone_wmark_min,     "mm",     "watermarks and reserves (a postcore initcall)"),
+    Stage(percpu_enable_async,         "percpu", "per-CPU memory gets its worker (subsys)"),
     Stage(efi_free_boot_services,      "mm",     "UEFI's boot services are over (arch)"),
     Stage(hugetlb_init,                "mm",     "pools of huge pages for programs (subsys)"),
     Stage(hugepage_init,               "mm",     "huge pages need whole pageblocks free: watermarks rise (subsys)"),
@@ -143,6 +146,7 @@ START_KERNEL = (
     Stage(setup_arch,                  "kernel", "from the firmware's map to nodes and zones", SETUP_ARCH),
     Stage(setup_command_line,          "boot",   "the command line is kept"),
     Stage(setup_per_cpu_areas,         "boot, numa", "each CPU's own variables"),
+    Stage(pcpu_init_chunks,            "percpu", "what is free of it"),
     Stage(build_all_zonelists,         "mm",     "in which order zones are asked for pages"),
     Stage(print_kernel_command_line,   "boot",   "once more"),
     Stage(parse_args,                  "kernel", "slub_debug=, hugepages= and the like"),

@@ -1,0 +1,548 @@
+"""Per-CPU memory: the first chunk against real machines, new chunks, the worker, a task on the wrong CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kmemlab.alloc import percpu, percpu_area, percpu_hint, percpu_vm
+from kmemlab.alloc.bitmap import bitmap_clear, bitmap_set
+from kmemlab.alloc.check_percpu import check_percpu
+from kmemlab.alloc.percpu_chunk import FIRST_CHUNK, RESERVED_CHUNK, pcpu_chunk_relocate, pcpu_size_to_slot
+from kmemlab.alloc.percpu_vm_areas import find_base, pcpu_free_vm_areas, pcpu_get_vm_areas
+from kmemlab.alloc.vmap_pages import vmalloc_to_pfn
+from kmemlab.boot.swapper_pg_dir import va
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.procfs import meminfo
+from kmemlab.machine.vmallocinfo import vmallocinfo
+from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.vmap_area import FREE_VMAP_AREA_ROOT, vmap_areas
+from kmemlab.sim.livepatch import livepatch
+from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory
+from kmemlab.types.gfp import GFP_ATOMIC, GFP_KERNEL
+from kmemlab.types.units import MIB, PAGE_SIZE
+from tests.alloc.kmap_bench import machine_of, state
+from tests.boot.captures import MACHINES
+
+AMD64 = [
+    "amd64-128m", "amd64-2g-2cpu", "amd64-16g-8cpu", "amd64-numa2-4g-4cpu", "amd64-fake4-4g-2cpu",
+    "amd64-numa4-8g-4cpu-dist", "amd64-la57-2g", "amd64-numa2-memless-2g-2cpu",
+]  # fmt: skip
+I386 = ["i386-pae-2g-2cpu", "i386-256m", "i386-4g-2cpu", "i386-pae-1g", "i386-pae-8g-2cpu"]
+
+
+def real_percpu(name: str) -> str:
+    (line,) = re.findall(r"^Percpu:.*$", (MACHINES / name / "meminfo.txt").read_text(), re.MULTILINE)
+    return str(line)
+
+
+def model_percpu(machine: Machine) -> str:
+    (line,) = re.findall(r"^Percpu:.*$", meminfo(machine.kernel), re.MULTILINE)
+    return str(line)
+
+
+# -- real machines -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", I386)
+def test_meminfo_of_real_i386_machines(name: str) -> None:
+    machine = machine_of(name)
+    check_percpu(machine.kernel.percpu)
+    assert model_percpu(machine) == real_percpu(name)
+    assert "pcpu_get_vm_areas" not in vmallocinfo(machine.kernel)
+
+
+@pytest.mark.parametrize("name", AMD64)
+def test_meminfo_of_real_amd64_machines(name: str) -> None:
+    """What the real kernel asked for until user space ran is not known; it left one empty page, or (fake4) none.
+
+    The worker then provides pages up to four, in one chunk with one area a group.
+    """
+    machine = machine_of(name)
+    left = 0 if "fake4" in name else 1
+    while machine.kernel.percpu.nr_empty_pop_pages > left:
+        machine.alloc_percpu(PAGE_SIZE, PAGE_SIZE)
+    assert machine.run_percpu_worker()
+    check_percpu(machine.kernel.percpu)
+    assert model_percpu(machine) == real_percpu(name)
+    lines = [line for line in vmallocinfo(machine.kernel).splitlines() if "pcpu_get_vm_areas" in line]
+    groups = {"amd64-numa2-4g-4cpu": 2, "amd64-fake4-4g-2cpu": 2, "amd64-numa4-8g-4cpu-dist": 4,
+              "amd64-numa2-memless-2g-2cpu": 2}.get(name, 1)  # fmt: skip
+    assert [line.split()[1] for line in lines] == [str(2 * MIB)] * groups
+
+
+@pytest.mark.parametrize("name", [*AMD64, *I386])
+def test_where_the_units_are(name: str) -> None:
+    machine = machine_of(name)
+    units = machine.kernel.percpu.units
+    cpus = range(units.nr_cpus)
+    assert len({units.unit_off[cpu] for cpu in cpus}) == len(cpus)
+    assert min(units.unit_off[cpu] for cpu in cpus) == 0
+    for cpu in cpus:
+        start = units.base_addr + units.unit_off[cpu]
+        # The direct map shows the unit, and memblock has kept it from the page allocator.
+        first, last = (
+            (start - va(machine.kernel.boot, 0) >> 12),
+            (start + units.size_sum - 1 - va(machine.kernel.boot, 0) >> 12),
+        )
+        assert machine.kernel.boot.mmu.access(start) >> 12 == first
+        page = machine.kernel.mm.page
+        assert not any(page.buddy[pfn] or page.owned[pfn] for pfn in range(first, last + 1))
+        inside = [(offset, size) for offset, size in units.groups() if offset <= units.unit_off[cpu] < offset + size]
+        assert len(inside) == 1
+    assert units.size_sum % PAGE_SIZE == 0
+    assert units.nr_units * units.unit_size == sum(size for _, size in units.groups())
+
+
+# -- giving out --------------------------------------------------------------------------------------------------------
+
+
+def test_the_dynamic_area_begins_behind_the_static_and_the_reserved_one() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    assert [machine.alloc_percpu(64) for _ in range(3)] == [225280, 225344, 225408]
+    assert [machine.define_per_cpu(40) for _ in range(2)] == [217088, 217128]
+    assert machine_of("i386-pae-2g-2cpu").define_per_cpu(40) == 104276 + 4  # no reserved area: aligned to 8, as asked
+
+
+def test_each_cpu_has_its_own_copy_all_zeros() -> None:
+    machine = machine_of("amd64-16g-8cpu")
+    pointer = machine.alloc_percpu(16)
+    for cpu in range(8):
+        machine.run_task(1, cpu=cpu)
+        machine.this_cpu_write(pointer, cpu + 100)
+        machine.this_cpu_add(pointer + 8, 2**64 - cpu)
+    assert [machine.per_cpu(pointer, cpu) for cpu in range(8)] == list(range(100, 108))
+    assert machine.per_cpu(pointer + 8, 3) == 2**64 - 3
+    machine.free_percpu(pointer)
+    again = machine.alloc_percpu(16)
+    assert again == pointer
+    assert not any(machine.per_cpu(again, cpu) for cpu in range(8))
+
+
+def test_small_pieces_fill_the_holes_and_alignment_is_kept() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    first, second, third = (machine.alloc_percpu(12, 4) for _ in range(3))
+    assert (second - first, third - second) == (12, 12)
+    machine.free_percpu(second)
+    assert machine.alloc_percpu(4, 4) == second
+    assert machine.alloc_percpu(256, 256) % 256 == 0
+    assert machine.alloc_percpu(8, 4) == second + 4
+    assert machine.alloc_percpu(1, 1) % 4 == 0
+    machine.check()
+
+
+@pytest.mark.parametrize("name", ["amd64-2g-2cpu", "i386-pae-2g-2cpu", "i386-4g-2cpu"])
+def test_a_new_chunk_lies_at_the_top_of_vmallocs_range_at_the_same_distances(name: str) -> None:
+    machine = machine_of(name)
+    kernel = machine.kernel
+    pages_before = sum(zone.nr_owned for zone in machine.zones)
+    pointer = machine.alloc_percpu(32768, 4096)
+    units, chunk = kernel.percpu.units, kernel.percpu.chunks[2]
+    top = kernel.mm.vmalloc.end // units.atom_size * units.atom_size
+    assert chunk.base_addr + units.group_size[0] == top
+    for cpu in range(2):
+        assert machine.per_cpu_ptr(pointer, cpu) == chunk.base_addr + units.unit_off[cpu]
+        machine.run_task(1, cpu=cpu)
+        machine.this_cpu_write(pointer, 70 + cpu, 4)
+    assert [machine.per_cpu(pointer, cpu, 4) for cpu in range(2)] == [70, 71]
+    assert chunk.nr_populated == 8
+    tables = sum(zone.nr_owned for zone in machine.zones) - pages_before - 16
+    assert 0 <= tables <= 6
+    machine.free_percpu(pointer)
+    machine.check()
+
+
+def test_pages_come_from_the_node_of_the_cpu() -> None:
+    machine = machine_of("amd64-numa2-4g-4cpu")
+    pointer = machine.alloc_percpu(32768)
+    for cpu in range(4):
+        pfn = vmalloc_to_pfn(machine.kernel.mm, machine.per_cpu_ptr(pointer, cpu))
+        node = next(
+            zone.node for zone in machine.zones if zone.zone_start_pfn <= pfn < zone.zone_start_pfn + zone.spanned_pages
+        )  # type: ignore[operator]
+        assert node == machine.kernel.numa.cpu_to_node[cpu]
+
+
+def test_who_can_not_wait_gets_pages_that_are_there() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    while machine.kernel.percpu.nr_empty_pop_pages:
+        machine.alloc_percpu(PAGE_SIZE, PAGE_SIZE)
+    with pytest.raises(OutOfMemory):
+        machine.alloc_percpu(PAGE_SIZE, gfp=GFP_ATOMIC)
+    assert machine.kernel.percpu.atomic_alloc_failed
+    assert machine.run_percpu_worker()
+    assert machine.kernel.percpu.nr_empty_pop_pages == 4
+    assert machine.alloc_percpu(PAGE_SIZE, gfp=GFP_ATOMIC)
+    assert not machine.run_percpu_worker()
+    machine.alloc_percpu(PAGE_SIZE, gfp=GFP_ATOMIC)
+    machine.alloc_percpu(PAGE_SIZE, gfp=GFP_ATOMIC)
+    assert machine.run_percpu_worker()
+    machine.check()
+    assert "allocation failed" not in machine.dmesg()  # the worker sees to it; only who may wait is told
+
+
+def test_illegal_requests() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    for size, align in ((0, 8), (32769, 8), (8, 8192), (8, 24)):
+        with pytest.raises(BadRequest, match="illegal size"):
+            machine.alloc_percpu(size, align)
+    assert "illegal size (32772) or align (8) for percpu allocation" in machine.dmesg()
+    with pytest.raises(BadRequest, match="no CPU 2"):
+        machine.per_cpu_ptr(0, 2)
+    with pytest.raises(BadRequest, match="no per-CPU memory yet"):
+        Machine("tiny-128m").alloc_percpu(8)
+
+
+def test_the_reserved_area_is_8_kib() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    machine.define_per_cpu(8192)
+    with pytest.raises(OutOfMemory):
+        machine.define_per_cpu(4, 4)
+    assert machine.dmesg().splitlines()[-1] == (
+        "percpu: allocation failed, size=4 align=4 atomic=0, alloc from reserved chunk failed"
+    )
+    for _ in range(12):
+        with contextlib.suppress(OutOfMemory):
+            machine.define_per_cpu(4, 4)
+    assert machine.dmesg().count("allocation failed") == 10
+    assert machine.dmesg().splitlines()[-1] == "percpu: limit reached, disable warning"
+    assert machine.alloc_percpu(4, 4)
+
+
+def test_wrong_frees_are_told() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    pointer, big = machine.alloc_percpu(64), machine.alloc_percpu(32768)
+    with pytest.raises(BadRequest, match="nothing starts at"):
+        machine.free_percpu(pointer + 8)
+    with pytest.raises(BadRequest, match="no chunk serves"):
+        machine.free_percpu(16)
+    with pytest.raises(BadRequest, match="no chunk serves"):
+        machine.free_percpu(machine.per_cpu_ptr(big, 1))
+    with pytest.raises(BadRequest, match="nothing starts at"):
+        machine.free_percpu(big + 2)
+    machine.free_percpu(pointer)
+    machine.free_percpu(big)
+    for twice in (pointer, big):
+        with pytest.raises(DoubleFree, match="is free already"):
+            machine.free_percpu(twice)
+    machine.check()
+
+
+def test_no_pages_no_memory() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    before = state(machine.kernel.mm.page)
+    with livepatch(percpu_vm.alloc_pages_inner, lambda mm, gfp, order, nid: None), pytest.raises(OutOfMemory):
+        machine.alloc_percpu(32768)
+    assert machine.dmesg().splitlines()[-1] == (
+        "percpu: allocation failed, size=32768 align=8 atomic=0, failed to populate"
+    )
+    machine.check()
+    assert state(machine.kernel.mm.page) == before
+
+
+def test_no_addresses_no_memory() -> None:
+    machine = machine_of("i386-pae-2g-2cpu")
+    with livepatch(percpu_vm.pcpu_get_vm_areas, lambda mm, groups, align: None), pytest.raises(OutOfMemory):
+        machine.alloc_percpu(32768)
+    assert machine.dmesg().splitlines()[-1] == (
+        "percpu: allocation failed, size=32768 align=8 atomic=0, failed to allocate new chunk"
+    )
+
+
+# -- giving back -------------------------------------------------------------------------------------------------------
+
+
+def test_of_the_chunks_that_are_all_free_one_is_kept() -> None:
+    machine = machine_of("amd64-16g-8cpu")  # units of 256 KiB
+    held = [machine.alloc_percpu(32768, 4096) for _ in range(20)]
+    kernel = machine.kernel
+    assert sum(chunk.in_use for chunk in kernel.percpu.chunks) == 2 + 3
+    for pointer in held:
+        machine.free_percpu(pointer)
+    machine.run_percpu_worker()
+    machine.check()
+    assert [chunk.number for chunk in kernel.percpu.chunks if chunk.in_use and not chunk.immutable] != []
+    assert sum(chunk.in_use for chunk in kernel.percpu.chunks) == 2 + 1
+
+
+def test_a_chunk_with_many_empty_pages_is_set_aside_and_comes_back() -> None:
+    machine = machine_of("amd64-16g-8cpu")
+    kernel = machine.kernel
+    held = [machine.alloc_percpu(32768, 4096) for _ in range(16)]
+    emptied = kernel.percpu.chunks[2]
+    mine = [
+        pointer
+        for pointer in held
+        if percpu.pcpu_chunk_addr_search(kernel.percpu, kernel.percpu.units.base_addr + pointer & 2**64 - 1) is emptied
+    ]
+    for pointer in mine[1:]:
+        machine.free_percpu(pointer)
+    assert emptied.isolated
+    there = kernel.percpu.nr_populated
+    assert machine.run_percpu_worker()
+    machine.check()
+    assert emptied in kernel.percpu.on_list(kernel.percpu.sidelined_slot)
+    assert (emptied.nr_populated, emptied.nr_empty_pop_pages) == (8, 0)
+    assert kernel.percpu.nr_populated < there
+    # Used again only when no other chunk has room.
+    for _ in range(64):
+        machine.alloc_percpu(32768, 4096)
+        if not emptied.isolated:
+            break
+    assert not emptied.isolated
+    machine.check()
+
+
+# -- this CPU ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_moves_between_reading_and_writing_loses_an_update() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    counter = machine.alloc_percpu(8)
+    machine.run_task(2, cpu=1)
+    machine.this_cpu_write(counter, 40)
+    machine.run_task(1, cpu=0)
+    machine.this_cpu_write(counter, 7)
+    value = machine.this_cpu_read(counter)
+    machine.run_task(1, cpu=1)  # preempted here, and goes on there
+    machine.this_cpu_write(counter, value + 1)
+    assert [machine.per_cpu(counter, cpu) for cpu in range(2)] == [7, 8]  # 40 is lost, and so is the count on CPU 0
+
+
+def test_with_get_cpu_var_it_can_not_move() -> None:
+    machine = machine_of("amd64-2g-2cpu")
+    counter = machine.alloc_percpu(8)
+    address = machine.get_cpu_var(counter)
+    machine.store(address, machine.load(address) + 1)
+    with pytest.raises(BadRequest, match="must not lose its CPU"):
+        machine.run_task(0, cpu=1)
+    machine.put_cpu_var()
+    machine.run_task(0, cpu=1)
+    assert [machine.per_cpu(counter, cpu) for cpu in range(2)] == [1, 0]
+    with pytest.raises(BadRequest, match="preemption is on"):
+        machine.put_cpu_var()
+
+
+def test_rewound_then_resumed_ends_like_a_straight_run() -> None:
+    machine = machine_of("i386-pae-2g-2cpu")
+    timeline = machine.record()
+    rng, held = random.Random(8), []
+    for _ in range(25):
+        if held and rng.random() < 0.4:
+            machine.free_percpu(held.pop(rng.randrange(len(held))))
+        else:
+            held.append(machine.alloc_percpu(rng.choice((4, 64, 2048, 20000)), rng.choice((4, 64, 4096))))
+        machine.run_percpu_worker()
+    end, commands = state(machine.kernel), timeline.commands
+    for back in (45, 12):
+        timeline.rewind(back)
+        check_percpu(machine.kernel.percpu)
+        for command in commands[back:]:
+            machine._command(command.name, *command.args)
+        assert state(machine.kernel) == end
+    machine.stop_recording()
+
+
+# -- against brute force -----------------------------------------------------------------------------------------------
+
+
+def free_at(machine: Machine, groups: list[tuple[int, int]], base: int) -> bool:
+    areas = machine.kernel.mm.vmalloc.areas
+    free = [(areas.va_start[node], areas.va_end[node]) for node in vmap_areas(areas, FREE_VMAP_AREA_ROOT)]
+    return all(any(lo <= base + at and base + at + size <= hi for lo, hi in free) for at, size in groups)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_areas_are_as_high_as_they_can_be(seed: int) -> None:
+    machine = machine_of("i386-pae-2g-2cpu")
+    mm, rng = machine.kernel.mm, random.Random(seed)
+    for _ in range(30):  # make the range ragged
+        pcpu_get_vm_areas(mm, [(0, rng.randrange(1, 300) * PAGE_SIZE)], PAGE_SIZE)
+    for _ in range(6):
+        groups, at = [], 0
+        for _ in range(rng.randrange(1, 4)):
+            size = rng.randrange(1, 40) * 64 * 1024
+            groups.append((at, size))
+            at += size + rng.randrange(60) * 64 * 1024
+        align = 64 * 1024
+        top = mm.vmalloc.end // align * align
+        highest = top - max(offset + size for offset, size in groups)
+        candidates = range(highest, mm.vmalloc.start - 1, -align)
+        expected = next((base for base in candidates if free_at(machine, groups, base)), None)
+        assert find_base(mm, groups, align) == expected
+        vms = pcpu_get_vm_areas(mm, groups, align)
+        if vms is not None and rng.random() < 0.5:
+            pcpu_free_vm_areas(mm, vms)
+
+
+class PercpuModel(RuleBasedStateMachine):
+    """The model: which bytes of a unit are whose. Below, the page allocator fails now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = machine_of("i386-pae-2g-2cpu")
+        self.held: dict[int, tuple[int, int]] = {}
+        self.taken: dict[int, int] = {}  # 4 bytes → whose
+
+    def alloc(self, size: int, align: int, gfp: int) -> None:
+        try:
+            pointer = self.machine.alloc_percpu(size, align, gfp)
+        except OutOfMemory:
+            assert gfp == GFP_ATOMIC or self.failing
+            return
+        assert pointer % align == 0
+        words = range(pointer // 4, (pointer + size + 3) // 4)
+        assert not any(word in self.taken for word in words)
+        self.taken.update(dict.fromkeys(words, pointer))
+        for cpu in range(2):
+            assert self.machine.per_cpu(pointer, cpu, 4) == 0
+        self.held[pointer] = (size, len(self.held) + 1)
+        self.machine.this_cpu_write(pointer, self.held[pointer][1], 4)
+
+    failing = False
+
+    @rule(
+        size=st.one_of(st.integers(1, 200), st.integers(1, 9000)),
+        shift=st.integers(2, 8),
+        atomic=st.booleans(),
+        fail=st.integers(0, 9),
+    )
+    def allocate(self, size: int, shift: int, atomic: bool, fail: int) -> None:
+        self.failing = fail == 0
+        below = livepatch(percpu_vm.alloc_pages_inner, lambda mm, gfp, order, nid: None)
+        with below if self.failing else contextlib.nullcontext():
+            self.alloc(size, 1 << shift, GFP_ATOMIC if atomic else GFP_KERNEL)
+
+    @rule(count=st.integers(1, 12), size=st.sampled_from((4096, 12288, 32768)))
+    def allocate_many(self, count: int, size: int) -> None:
+        self.failing = False
+        for _ in range(count):
+            self.alloc(size, 4, GFP_KERNEL)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), count=st.integers(1, 10))
+    def free(self, data: st.DataObject, count: int) -> None:
+        for _ in range(min(count, len(self.held))):
+            pointer = data.draw(st.sampled_from(sorted(self.held)))
+            size, mark = self.held.pop(pointer)
+            assert self.machine.per_cpu(pointer, self.machine.kernel.mm.current.cpu, 4) == mark
+            for word in range(pointer // 4, (pointer + size + 3) // 4):
+                del self.taken[word]
+            self.machine.free_percpu(pointer)
+
+    @rule()
+    def work(self) -> None:
+        self.machine.run_percpu_worker()
+
+    @invariant()
+    def the_law_holds(self) -> None:
+        check_percpu(self.machine.kernel.percpu)
+
+    def teardown(self) -> None:
+        for pointer in sorted(self.held):
+            self.machine.free_percpu(pointer)
+        self.machine.run_percpu_worker()
+        self.machine.check()
+        first = self.machine.kernel.percpu.chunks[FIRST_CHUNK]
+        assert first.free_bytes == self.machine.kernel.percpu.units.dyn_size
+        assert sum(chunk.in_use for chunk in self.machine.kernel.percpu.chunks) <= 3
+
+
+PercpuModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestPercpuModel = PercpuModel.TestCase
+
+
+# -- the law catches what breaks it ------------------------------------------------------------------------------------
+
+
+def returning(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in that does nothing, with the parameters of `function`."""
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        return result
+
+    stand_in.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return stand_in
+
+
+def one_bit_less(words: Any, start: int, nr: int) -> None:
+    for bit in range(start, start + nr - 1):
+        words[bit // 64] |= 1 << bit % 64
+
+
+def one_bit_left(words: Any, start: int, nr: int) -> None:
+    for bit in range(start + 1, start + nr):
+        words[bit // 64] &= ~(1 << bit % 64)
+
+
+def only_first_cpu(percpu: Any, chunk: Any, cpu: int, start: int, end: int) -> None:
+    if cpu == 0:
+        addr = percpu_vm.pcpu_chunk_addr(percpu, chunk, cpu, start)
+        percpu_vm.vunmap_range_noflush(percpu.mm, addr, addr + (end - start) * PAGE_SIZE)
+
+
+def counts_once(percpu: Any, chunk: Any, start: int, end: int) -> None:
+    bitmap_set(chunk.populated, start, end - start)
+    chunk.nr_populated += 1
+    percpu.nr_populated += 1
+
+
+DEFECTS: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
+    *[
+        (function, returning(None, function))
+        for function in (
+            percpu_hint.pcpu_block_update_hint_alloc,
+            percpu_hint.pcpu_block_update_hint_free,
+            percpu_hint.pcpu_block_refresh_hint,
+            percpu_hint.pcpu_chunk_refresh_hint,
+            pcpu_chunk_relocate,
+            percpu_vm.pcpu_update_empty_pages,
+            percpu_vm.pcpu_chunk_populated,
+            percpu_vm.pcpu_depopulate_chunk,
+        )
+    ],
+    (bitmap_set, one_bit_less),
+    (bitmap_clear, one_bit_left),
+    (percpu_vm.pcpu_chunk_populated, counts_once),
+    (percpu_vm.pcpu_unmap, only_first_cpu),
+]
+
+
+def work(machine: Machine) -> None:
+    rng, held = random.Random(4), []
+    for step in range(160):
+        if held and (rng.random() < 0.4 or step > 110):
+            machine.free_percpu(held.pop(rng.randrange(len(held))))
+        else:
+            held.append(machine.alloc_percpu(rng.choice((4, 64, 2048, 20000)), rng.choice((4, 64, 4096))))
+        machine.run_percpu_worker()
+        check_percpu(machine.kernel.percpu)
+
+
+@pytest.mark.parametrize(("function", "defect"), DEFECTS, ids=lambda thing: thing.__name__)
+def test_the_law_catches_a_defect(function: Callable[..., Any], defect: Callable[..., Any]) -> None:
+    machine = machine_of("i386-pae-2g-2cpu")
+    with livepatch(function, defect), pytest.raises((BrokenLaw, AssertionError)):
+        work(machine)
+
+
+def test_the_same_work_without_a_defect_keeps_the_law() -> None:
+    work(machine_of("i386-pae-2g-2cpu"))
+
+
+def test_the_lists_are_by_powers_of_two() -> None:
+    kernel = machine_of("amd64-2g-2cpu").kernel
+    sizes = [4, 32, 64, 4096, 28672, 1 << 20]
+    assert [pcpu_size_to_slot(kernel.percpu, size) for size in sizes] == [1, 3, 4, 10, 12, 20]
+    assert (kernel.percpu.sidelined_slot, kernel.percpu.free_slot, kernel.percpu.to_depopulate_slot) == (19, 20, 21)
+    assert kernel.percpu.chunks[RESERVED_CHUNK].in_use
+    assert percpu_area.PAGE_BITS == 1024
