@@ -44,12 +44,16 @@ def cpu_entry_area_base(boot: Boot) -> int:
     return round_down(fix_to_virt(END_OF_FIXED_ADDRESSES) - cpu_entry_area_map_size(boot), boot.direct_map.pmd_size)
 
 
+@kernel("arch/x86/include/asm/pgtable_32_areas.h", "LDT_BASE_ADDR", traced=False)
+def ldt_base(boot: Boot) -> int:
+    """Where a process's LDT is seen with page-table isolation: below the CPU entry areas."""
+    return round_down(cpu_entry_area_base(boot) - PAGE_SIZE, boot.direct_map.pmd_size)
+
+
 @kernel("arch/x86/include/asm/pgtable_32_areas.h", "PKMAP_BASE", traced=False)
 def pkmap_base(boot: Boot) -> int:
-    """Where kmap() shows pages of HighMem: below the place of the LDT, which is below the CPU entry areas."""
-    pmd_size = boot.direct_map.pmd_size
-    ldt_base = round_down(cpu_entry_area_base(boot) - PAGE_SIZE, pmd_size)
-    return round_down(ldt_base - PAGE_SIZE, pmd_size)
+    """Where kmap() shows pages of HighMem: below the place of the LDT."""
+    return round_down(ldt_base(boot) - PAGE_SIZE, boot.direct_map.pmd_size)
 
 
 @kernel("arch/x86/include/asm/pgtable_32_areas.h", "VMALLOC_END", traced=False)

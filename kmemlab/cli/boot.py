@@ -19,6 +19,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--until", metavar="STAGE", help="stop behind a function of start_kernel, such as memblock_free_all"
     )
+    parser.add_argument(
+        "--addresses", action="store_true", help="print the map of virtual addresses instead of the kernel log"
+    )
     parser.set_defaults(run=run)
 
 
@@ -32,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         files = boot_files(machine.kernel)
         write_files(options.out, files)
         tell_left_out(files)
-    print(machine.dmesg().rstrip("\n"))
+    print((machine.address_space() if options.addresses else machine.dmesg()).rstrip("\n"))
     return 0
 
 

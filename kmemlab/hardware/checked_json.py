@@ -12,6 +12,7 @@ from kmemlab.types.errors import BadSpec
 from kmemlab.types.units import U64_MAX
 
 T = TypeVar("T")
+Range = tuple[int, int]  # start and inclusive end of a physical range, in bytes
 
 
 @invented("machines are described in JSON", traced=False)

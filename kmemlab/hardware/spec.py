@@ -18,7 +18,8 @@ The JSON form is one object. Addresses are numbers of bytes, ranges are [start, 
     mtrr_default    the type of what they leave out: write-back, or uncachable if one of them is write-back
     bad_ram         [[start, end, bits], …] words of 8 bytes in which these bits always read as 0
     image           ranges of code, rodata, data, bss, brk; kib (sizes that the kernel prints); percpu_static,
-                    percpu_reserved, percpu_dynamic, real_mode in bytes; smp_locks_kib, decrypted_kib
+                    percpu_reserved, percpu_dynamic, real_mode in bytes; smp_locks_kib, decrypted_kib; and where
+                    KASLR put things, if that is known: text, page_offset_base, vmalloc_base, vmemmap_base
     ioapics, hpet   the number of I/O APICs; whether there is an HPET table
     dimms           [[start, end], …] memory that ACPI announces after boot
     efi_memory_map, efi_reserved    [[type or who, start, end], …]
@@ -30,18 +31,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kmemlab.hardware.checked_json import Value, parse_json
+from kmemlab.hardware.checked_json import Range, Value, parse_json
+from kmemlab.hardware.image_spec import ImageSpec, image_of
 from kmemlab.sim.kernel import invented
 from kmemlab.types.e820_type import E820_TYPE_RAM, e820_type_names, e820_type_number
 from kmemlab.types.errors import BadSpec
-from kmemlab.types.units import MIB, U64_MAX
+from kmemlab.types.units import U64_MAX
 
 SMAP = 0x534D4150  # what EAX says after a sound answer to E820h
-Range = tuple[int, int]  # start and inclusive end of a physical range, in bytes
 
 
 @invented("a machine described from outside: C has no such thing")
@@ -125,40 +125,6 @@ class NumaSpec:
     nodes: tuple[NumaRange, ...] = ()
     hotplug: tuple[NumaRange, ...] = ()
     slit: tuple[tuple[int, ...], ...] = ()
-
-
-@invented("a machine described from outside: C has no such thing")
-@dataclass(frozen=True, slots=True)
-class ImageSizes:
-    """The KiB of the kernel image's parts, as the `Memory:` line prints them."""
-
-    code: int = 14343
-    rwdata: int = 2338
-    rodata: int = 9116
-    init: int = 2820
-    bss: int = 17356
-
-
-@invented("a machine described from outside: C has no such thing")
-@dataclass(frozen=True, slots=True)
-class ImageSpec:
-    """Where the boot loader put the kernel, and the sizes that the build fixed.
-
-    The defaults are those of Debian's 6.1.0 amd64 build, loaded at 16 MiB (no KASLR).
-    """
-
-    code: Range = (0x1000000, 0x1E01D31)
-    rodata: Range = (0x2000000, 0x28E6FFF)
-    data: Range = (0x2A00000, 0x2C489BF)
-    bss: Range = (0x330D000, 0x43FFFFF)
-    brk: Range = (0x4400000, 0x4410FFF)
-    kib: ImageSizes = field(default_factory=ImageSizes)
-    percpu_static: int = 217088
-    percpu_reserved: int = 8192
-    percpu_dynamic: int = 28672
-    real_mode: int = 28672
-    smp_locks_kib: int = 36
-    decrypted_kib: int = 2036
 
 
 @invented("a machine described from outside: C has no such thing")
@@ -422,29 +388,3 @@ def bad_ram_of(value: Value) -> tuple[BadRam, ...]:
     """A list of [start, end, bits]."""
     rows = [(row, row.items(3)) for row in value]
     return tuple(BadRam(*tail_range(row, items[:2]), items[2].number(1)) for row, items in rows)
-
-
-@invented("the JSON form of a machine", traced=False)
-def image_of(value: Value) -> ImageSpec:
-    """The kernel image; what is not said is as in Debian's build."""
-    given: dict[str, Any] = {}
-    for key in ("code", "rodata", "data", "bss", "brk"):
-        given[key] = value.optional(key, Value.range, None)
-    for key in ("percpu_static", "percpu_reserved", "percpu_dynamic", "real_mode", "smp_locks_kib", "decrypted_kib"):
-        given[key] = value.optional(key, Value.number, None)
-    given["kib"] = value.optional("kib", image_sizes_of, None)
-    image = ImageSpec(**{key: found for key, found in given.items() if found is not None})
-    borders = [MIB, *(place for part in (image.code, image.rodata, image.data, image.bss, image.brk) for place in part)]
-    if any(low > high for low, high in pairwise(borders)):
-        value.bad(
-            "the parts of the kernel image overlap, are out of order or lie below 1 MiB",
-            "give code, rodata, data, bss, brk behind one another; leave all of them out for Debian's build",
-        )
-    return image
-
-
-@invented("the JSON form of a machine", traced=False)
-def image_sizes_of(value: Value) -> ImageSizes:
-    """The sizes that the kernel prints."""
-    given = {key: value.optional(key, Value.number, None) for key in ("code", "rwdata", "rodata", "init", "bss")}
-    return ImageSizes(**{key: found for key, found in given.items() if found is not None})

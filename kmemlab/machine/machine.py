@@ -13,6 +13,7 @@ from kmemlab.alloc.check_percpu import check_percpu
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
+from kmemlab.boot.address_layout import address_space_text
 from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_highmem import HighmemCommands
@@ -192,6 +193,10 @@ class Machine(
     def dmesg(self) -> str:
         """The kernel log so far."""
         return "".join(f"{line}\n" for line in self.kernel.boot.printk.lines())
+
+    def address_space(self) -> str:
+        """The map of virtual addresses, as the kernel's documentation draws it, for this machine."""
+        return address_space_text(self.kernel.boot)
 
     # -- copies --------------------------------------------------------------------------------------------------------
 
