@@ -28,6 +28,7 @@ from kmemlab.types.migratetype import (
     MIGRATE_RECLAIMABLE,
     MIGRATE_UNMOVABLE,
 )
+from kmemlab.types.pageflags import PG_lru
 
 FALLBACKS = {
     MIGRATE_UNMOVABLE: (MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE),
@@ -57,7 +58,17 @@ def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | No
     return None
 
 
-@kernel("mm/page_alloc.c", "move_freepages_block", left_out="counting the movable pages in use: no LRU lists yet")
+@invented("the half of move_freepages that counts", traced=False)
+def movable_pages(zone: Zone, pfn: int) -> int:
+    """The pages in use of the pageblock that holds `pfn` which could be moved: those on an LRU list."""
+    start = pfn & ~(zone.page.pageblock_nr_pages - 1)
+    if start < zone.zone_start_pfn:
+        start = pfn
+    end = (pfn | (zone.page.pageblock_nr_pages - 1)) + 1
+    return sum(flags >> PG_lru & 1 for flags in zone.page.flags[start:end])
+
+
+@kernel("mm/page_alloc.c", "move_freepages_block", left_out="pages of drivers that can be moved (__PageMovable)")
 def move_freepages_block(zone: Zone, pfn: int, migratetype: int) -> int:
     """Move every free block of the pageblock that holds `pfn` to another type's lists; returns how many pages moved."""
     start = pfn & ~(zone.page.pageblock_nr_pages - 1)
@@ -119,14 +130,16 @@ def steal_suitable_fallback(
         return
     if boost_watermark(mm, zone) and alloc_flags & ALLOC_KSWAPD:
         zone.flags |= ZONE_BOOSTED_WATERMARK
+    movable = movable_pages(zone, pfn) if whole_block else 0
     free_pages = move_freepages_block(zone, pfn, start_migratetype) if whole_block else 0
     if free_pages == 0:
         move_to_free_list(zone, pfn, order, start_migratetype)
         return
-    # In a movable pageblock the pages that are in use and can't be moved are of the kind that now wants the block.
-    alike = 0
+    # Pages in use that are of the kind that now wants the block count for it; in a movable pageblock those that can't
+    # be moved are of the other kind. (Of an unmovable or reclaimable one nobody knows which it has.)
+    alike = movable if start_migratetype == MIGRATE_MOVABLE else 0
     if start_migratetype != MIGRATE_MOVABLE and old_type == MIGRATE_MOVABLE:
-        alike = zone.page.pageblock_nr_pages - free_pages
+        alike = zone.page.pageblock_nr_pages - (free_pages + movable)
     if free_pages + alike >= zone.page.pageblock_nr_pages // 2 or mm.page_group_by_mobility_disabled:
         set_pageblock_migratetype(zone.page, pfn, start_migratetype)
 
