@@ -61,7 +61,8 @@ class ExactReplay:
         self.direct_frees = 0
         self.heads_known = self.heads_agree = 0
         self.first_other_head = ""
-        self.isolated = False
+        self.isolated: list[tuple[int, int]] = []  # blocks that compaction last took as targets
+        self.compacted = False
         self.handlers: dict[str, Callable[..., None]] = {
             "mm_page_alloc_zone_locked": self.zone_locked,
             "mm_page_alloc": self.page_alloc,
@@ -106,7 +107,7 @@ class ExactReplay:
     def page_alloc(self, event: TraceEvent, zone: Zone, pfn: int, order: int, migratetype: int, _gfp: int) -> None:
         """A caller got a block. Direct compaction hands on what it has just made free, with no event before."""
         taken = self.take(zone, pfn, order, migratetype)
-        if taken and not self.isolated:
+        if taken and not self.compacted:
             self.contradict(event, "it was still on a free list")
 
     def page_free(self, event: TraceEvent, zone: Zone, pfn: int, order: int) -> None:
@@ -173,7 +174,8 @@ class ExactReplay:
         self, event: TraceEvent, zone: Zone, start: int, end: int, _nr_scanned: int, nr_taken: int
     ) -> None:
         """Compaction took free blocks as targets for migration: `nr_taken` pages of [start, end), ascending."""
-        self.isolated = True
+        self.compacted = True
+        self.isolated.clear()
         at = start
         while at < end and nr_taken > 0:
             block = free_block_around(zone, at)
@@ -182,6 +184,7 @@ class ExactReplay:
                 continue
             head, order = block
             nr_taken -= self.take(zone, head, order, MIGRATE_MOVABLE)
+            self.isolated.append(block)
             at = head + (1 << order)
 
     # -- what they have in common --------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ class ExactReplay:
             "contradictions": dict(self.contradictions),
             "first_contradiction": self.first_contradiction,
             "direct_frees": self.direct_frees,
-            "moves_logged": not (self.isolated or self.steals_are_logged_alone),
+            "moves_logged": not (self.compacted or self.steals_are_logged_alone),
             "heads_known": self.heads_known,
             "heads_agree": self.heads_agree,
             "first_other_head": self.first_other_head,

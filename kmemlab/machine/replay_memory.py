@@ -11,13 +11,13 @@ lists start in ascending order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from kmemlab.machine.saved_state import SavedState, SavedZone
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import MAX_ORDER, MemMap, page_zone_id, set_page_links
+from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MemMap, page_zone_id, set_page_links
 from kmemlab.mm.zone import (
     LISTS_PER_ZONE,
     WMARK_HIGH,
@@ -28,10 +28,12 @@ from kmemlab.mm.zone import (
     free_block_around,
     free_blocks,
     get_pageblock_migratetype,
+    set_pageblock_migratetype,
     zone_end_pfn,
     zone_init_free_lists,
 )
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.sim.list_head import list_add
 from kmemlab.sim.struct import Struct
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.migratetype import MIGRATE_TYPES
@@ -53,21 +55,46 @@ class ReplayMemory(Struct):
 
 
 @invented("a replay starts from a saved state")
-def memory_of_saved(state: SavedState) -> ReplayMemory:
-    """Zones as the state's zoneinfo says, with its free pages on their lists and every pageblock movable."""
+def memory_of_saved(state: SavedState, types: Mapping[int, int] | None = None) -> ReplayMemory:
+    """Zones as the state's zoneinfo says, with its free pages on their lists.
+
+    `types` gives pageblocks (by number) their mobility types; the others are movable.
+    """
     populated = state.populated()
     nodes = 1 + max((zone.node for zone in populated), default=0)
     end = max((zone.end_pfn for zone in populated), default=0)
     page = MemMap(end, nodes * MAX_NR_ZONES * LISTS_PER_ZONE, state.pageblock_order)
     memory = ReplayMemory(page, tuple(zone_of_saved(page, saved) for saved in populated))
+    set_types(page, types or {})
     put_free_ranges(memory, state.free_ranges())
     return memory
 
 
+@invented("a replay starts from a saved state", traced=False)
+def set_types(page: MemMap, types: Mapping[int, int]) -> None:
+    """Give pageblocks, by their number, mobility types."""
+    for block, migratetype in types.items():
+        set_pageblock_migratetype(page, block << page.pageblock_order, migratetype)
+
+
 @invented("a replay can also start from the model's own boot")
 def memory_of_booted(mm: Mm) -> ReplayMemory:
-    """The zones of a machine as it stands."""
+    """The zones of a machine as it stands, every free block threaded."""
+    for zone in mm.populated_zones():
+        thread_runs(zone)
     return ReplayMemory(mm.page, tuple(mm.populated_zones()))
+
+
+@invented("a trace may take any block, not only the first of a list", traced=False)
+def thread_runs(zone: Zone) -> None:
+    """Thread the blocks of every run: free memory that stands in a list as one."""
+    page, runs = zone.page, zone.runs
+    for number in range(runs.count):
+        first = runs.start[number]
+        for pfn in range(first + MAX_ORDER_NR_PAGES, runs.end[number], MAX_ORDER_NR_PAGES):
+            page.buddy[pfn] = page.buddy[first]
+            list_add(page.lru, pfn, pfn - MAX_ORDER_NR_PAGES)
+    runs.count = 0
 
 
 @invented("a replay starts from a saved state")
