@@ -19,15 +19,22 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="a folder with events.txt(.gz), before/ and after/, or its file of events",
     )
+    parser.add_argument(
+        "--policy", action="store_true", help="give the model only the requests and frees: it decides by itself"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Replay and print; how far model and Linux are apart is said, and no error."""
-    from kmemlab.machine.replay import replay
-    from kmemlab.views.replay import replay_text
+    from kmemlab.machine.policy_report import PolicyReport, replay_policy
+    from kmemlab.machine.replay import ReplayReport, replay
+    from kmemlab.views.replay import policy_text, replay_text
 
-    report = replay(options.trace)
-    print(json.dumps(report.as_json(), indent=1, ensure_ascii=False) if options.json else replay_text(report))
+    report: PolicyReport | ReplayReport = replay_policy(options.trace) if options.policy else replay(options.trace)
+    if options.json:
+        print(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+    else:
+        print(policy_text(report) if isinstance(report, PolicyReport) else replay_text(report))
     return 0

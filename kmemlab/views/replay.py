@@ -1,7 +1,8 @@
-"""A replay as text: how the model's free lists ended, beside those that Linux had."""
+"""A replay as text: how the model's free lists ended, or how it decided, beside what Linux did."""
 
 from __future__ import annotations
 
+from kmemlab.machine.policy_report import PolicyReport
 from kmemlab.machine.replay import FreePagesAt, ReplayReport, ZoneVerdict
 
 TOLD = 10  # skipped lines that are shown
@@ -91,7 +92,40 @@ def order_lines(report: ReplayReport) -> list[str]:
     return lines
 
 
-def skipped_lines(report: ReplayReport) -> list[str]:
+def policy_text(report: PolicyReport) -> str:
+    """How often the model decided as Linux did, and how that went over time."""
+    facts = report.facts
+    lines = [
+        f"{report.trace}: {report.events:,} events in {report.seconds:.2f} s; the model met "
+        f"{facts['requests']:,} of Linux's page requests by its own rules",
+        f"  {facts['zone_agree']:7.2f} % from the zone that Linux chose",
+        f"  {facts['migratetype_agree']:7.2f} % from a pageblock of the same mobility type",
+        f"  {facts['fallbacks']:7,} fallbacks to another type; Linux: {facts['fallbacks_real']:,}",
+    ]
+    for first in (facts["first_other_zone"], facts["first_other_type"]):
+        lines += [f"  the first that differs: {first}"] * bool(first)
+    lines += ["", *policy_over_time(report), *skipped_lines(report)]
+    return "\n".join(lines).rstrip()
+
+
+def policy_over_time(report: PolicyReport) -> list[str]:
+    """A line each eighth of the events and each snapshot: what agreed since the line before, and free pages."""
+    zones = [zone for zone, _, _ in report.over_time[0].free] if report.over_time else []
+    head = "".join(f"{zone + ' free':>14}{'Linux':>8}" for zone in zones)
+    lines = [f"{'':<18}{'seconds':>9}{'requests':>10}{'zone':>8}{'type':>8}{'fallbacks':>11}{'Linux':>7}{head}"]
+    requests = zone_agree = type_agree = 0
+    for at in report.over_time:
+        new = at.requests - requests
+        shares = (at.zone_agree - zone_agree, at.migratetype_agree - type_agree)
+        told = "".join(f"{100 * share / new:7.1f}%" if new else f"{'-':>8}" for share in shares)
+        free = "".join(f"{model:14,}{linux:8,}" for _, model, linux in at.free)
+        counts = f"{at.fallbacks:11,}{at.fallbacks_real:7,}"
+        lines.append(f"{at.mark:<18}{at.time:9.3f}{at.requests:10,}{told}{counts}{free}")
+        requests, zone_agree, type_agree = at.requests, at.zone_agree, at.migratetype_agree
+    return [*lines, ""]
+
+
+def skipped_lines(report: ReplayReport | PolicyReport) -> list[str]:
     """The lines that were no event."""
     if not report.skipped_lines:
         return []

@@ -1,0 +1,99 @@
+"""What a policy replay found: shares that agree, and how that went over time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.replay import Trace
+from kmemlab.machine.replay_policy import PolicyAt, PolicyReplay
+from kmemlab.machine.saved_state import read_saved_state
+from kmemlab.machine.trace_reader import SkippedLine, SkippedLines
+from kmemlab.sim.kernel import invented
+from kmemlab.types.errors import BadCapture
+
+
+@invented("a replay's result is data")
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """What became of a trace; `as_json` is what `kmemlab replay --policy --json` prints."""
+
+    trace: str
+    events: int
+    seconds: float
+    skipped_lines: int
+    skipped: tuple[SkippedLine, ...]
+    over_time: tuple[PolicyAt, ...]
+    facts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as an object of JSON; shares are in per cent."""
+        return {
+            "trace": self.trace,
+            "mode": "policy",
+            "events": self.events,
+            "seconds": round(self.seconds, 3),
+            **self.facts,
+            "skipped_lines": self.skipped_lines,
+            "skipped": [line._asdict() for line in self.skipped],
+            "over_time": [
+                {
+                    "mark": at.mark,
+                    "time": at.time,
+                    "requests": at.requests,
+                    "zone_agree": at.zone_agree,
+                    "migratetype_agree": at.migratetype_agree,
+                    "fallbacks": at.fallbacks,
+                    "fallbacks_real": at.fallbacks_real,
+                    "free": {zone: [model, linux] for zone, model, linux in at.free},
+                }
+                for at in self.over_time
+            ],
+        }
+
+
+@invented("what `kmemlab replay --policy` does")
+def replay_policy(trace: str | Path) -> PolicyReport:
+    """Replay a trace's requests and frees; the model decides by itself where pages come from.
+
+    `trace` is a folder with events.txt(.gz), before/ and hardware.json, or its file of events, of a kernel that the
+    model is of (6.1). Raises `BadCapture` for a trace that can't be used so.
+    """
+    started = time.perf_counter()
+    source = Trace(trace)
+    check_policy(source)
+    state = read_saved_state(source.folder / "before")
+    skipped = SkippedLines()
+    total, events = 0, []
+    for inside, event in source.window(skipped):
+        total += 1
+        if inside:
+            events.append(event)
+    run = PolicyReplay(Machine.boot(source.folder / "hardware.json").kernel.mm, state, events)
+    run.run()
+    seconds = time.perf_counter() - started
+    return PolicyReport(
+        source.name, total, seconds, skipped.count, tuple(skipped.told), tuple(run.over_time), run.facts()
+    )
+
+
+@invented("a part of replay_policy", traced=False)
+def check_policy(source: Trace) -> None:
+    """Raise `BadCapture` for a trace that a policy replay can't do."""
+    missing = [name for name in ("before", "hardware.json") if not (source.folder / name).exists()]
+    if missing:
+        raise BadCapture(
+            f"a policy replay needs {missing[0]}",
+            where=str(source.folder),
+            remedy="without it, replay the trace exactly (without --policy)",
+        )
+    version = source.kernel_version()
+    if version != (6, 1):
+        raise BadCapture(
+            f"this trace is of Linux {version[0]}.{version[1]}, the model decides as 6.1 does",
+            where=str(source.folder),
+            remedy="replay it exactly (without --policy)",
+        )

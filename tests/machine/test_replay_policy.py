@@ -1,0 +1,191 @@
+"""Policy replay: given Linux's requests and frees alone, the model decides nearly always as Linux did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kmemlab.alloc.page_alloc import gfp_migratetype
+from kmemlab.cli import main
+from kmemlab.machine.policy_report import PolicyReport, replay_policy
+from kmemlab.machine.replay_policy import batched_frees
+from kmemlab.machine.replay_reclaim import kswapd_runs
+from kmemlab.machine.replay_start import first_types, waiting_in_pcp
+from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
+from kmemlab.mm.fallback import find_suitable_fallback, rmqueue_fallback, steal_suitable_fallback
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone_watermark_ok import zone_watermark_fast
+from kmemlab.sim.livepatch import livepatch
+from tests.machine.traces import TRACES, copy_of, line, page, write_trace
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, PolicyReport]:
+    return {name: replay_policy(TRACES / name) for name in ("forkstorm-256m", "oom-192m")}
+
+
+@pytest.mark.parametrize("name", ["forkstorm-256m", "oom-192m"])
+def test_the_model_chooses_as_linux_did(name: str, reports: dict[str, PolicyReport]) -> None:
+    facts = reports[name].facts
+    assert facts["requests"] > 10_000
+    assert facts["zone_agree"] >= 99
+    assert facts["migratetype_agree"] >= 95
+    assert abs(facts["fallbacks"] - facts["fallbacks_real"]) <= max(3, 0.2 * facts["fallbacks_real"])
+
+
+def test_free_pages_are_followed_on_the_way(reports: dict[str, PolicyReport]) -> None:
+    rows = {at.mark: at for at in reports["oom-192m"].over_time}
+    assert rows["samples/001 begin"].free == (("0/DMA", 3808, 3808), ("0/DMA32", 534, 534))
+    assert len(rows) >= 8
+    requests = [at.requests for at in reports["oom-192m"].over_time]
+    assert requests == sorted(requests)
+
+
+def always_enough(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+    return True
+
+
+def all_unmovable(mm: Mm, gfp: int) -> int:
+    return 0
+
+
+def never_largest_first(mm: Mm, zone: Zone, order: int, start_migratetype: int, alloc_flags: int) -> bool:
+    for current_order in range(order, MAX_ORDER):
+        fallback = find_suitable_fallback(zone, current_order, start_migratetype)
+        if fallback is not None:
+            pfn = zone.page.lru.next[zone.free_list[current_order][fallback]]
+            steal_suitable_fallback(mm, zone, pfn, alloc_flags, start_migratetype, False)
+            return True
+    return False
+
+
+def test_a_model_that_ignores_watermarks_is_found_out() -> None:
+    with livepatch(zone_watermark_fast, always_enough):
+        assert replay_policy(TRACES / "oom-192m").facts["zone_agree"] < 99
+
+
+def test_a_model_that_mixes_types_is_found_out() -> None:
+    with livepatch(gfp_migratetype, all_unmovable):
+        assert replay_policy(TRACES / "forkstorm-256m").facts["migratetype_agree"] < 95
+
+
+def test_a_model_that_borrows_small_blocks_is_found_out() -> None:
+    with livepatch(rmqueue_fallback, never_largest_first):
+        facts = replay_policy(TRACES / "oom-192m").facts
+    assert facts["fallbacks"] > facts["fallbacks_real"] + 3
+
+
+# -- what is read out of a trace's first events ------------------------------------------------------------------------
+
+
+def events(*lines: str) -> list[TraceEvent]:
+    skipped = SkippedLines()
+    read = list(read_events(lines, skipped))
+    assert skipped.count == 0
+    return read
+
+
+def test_a_pageblock_has_the_type_that_its_first_event_names() -> None:
+    read = events(
+        line("mm_page_free", page(5, 0)),
+        line("mm_page_alloc_zone_locked", page(8, 0, " migratetype=2 percpu_refill=1")),
+        line("mm_page_pcpu_drain", page(9, 0, " migratetype=1")),
+        line("mm_page_pcpu_drain", page(600, 0, " migratetype=1")),
+        line(
+            "mm_page_alloc_extfrag",
+            "page=ffffea0000000000 pfn=0x400 alloc_order=0 fallback_order=10 pageblock_order=9 "
+            "alloc_migratetype=1 fallback_migratetype=0 fragmenting=0 change_ownership=1",
+        ),
+    )
+    assert first_types(read, 9) == {0: 2, 1: 1, 2: 0, 3: 0}
+
+
+def test_what_is_handed_out_without_having_been_free_waited_in_a_list() -> None:
+    alloc, drain = " migratetype=1 gfp_flags=GFP_KERNEL", " migratetype=1"
+    read = events(
+        line("mm_page_alloc", page(5, 0, alloc)),
+        line("mm_page_free", page(6, 0)),
+        line("mm_page_alloc", page(7, 0, alloc)),
+        line("mm_page_pcpu_drain", page(20, 0, drain)),
+        line("mm_page_pcpu_drain", page(22, 0, drain)),
+        line("mm_page_alloc", page(9, 0, alloc)),
+        line("mm_page_alloc", page(6, 0, alloc)),
+        line("mm_page_alloc", page(32, 4, alloc)),
+    )
+    free = bytearray(64)
+    free[9] = 1
+    assert [event.fields[0] for event in waiting_in_pcp(read, free, 9)] == [5, 7, 22, 20]
+
+
+def test_the_pages_of_a_list_reach_the_cpu_later() -> None:
+    read = events(
+        line("mm_page_free", page(5, 0)),
+        line("mm_page_free", page(6, 0)),
+        line("mm_page_free_batched", page(5, 0)),
+        line("mm_page_free", page(5, 0)),
+    )
+    assert batched_frees(read) == {0}
+
+
+def test_kswapd_runs_from_its_wake_to_its_last_event() -> None:
+    def kswapd(event: str, fields: str) -> str:
+        return line(event, fields).replace("            task-7 ", "         kswapd0-37")
+
+    read = events(
+        line("mm_vmscan_wakeup_kswapd", "nid=0 order=0 gfp_flags=GFP_KERNEL"),
+        kswapd("mm_vmscan_kswapd_wake", "nid=0 order=0"),
+        line("mm_page_free", page(6, 0)),
+        kswapd("mm_page_free", page(7, 0)),
+        line("mm_page_free", page(8, 0)),
+        kswapd("mm_vmscan_kswapd_wake", "nid=0 order=0"),
+        kswapd("mm_vmscan_lru_isolate", "isolate_mode=0 classzone=1 order=0"),
+        kswapd("mm_vmscan_kswapd_sleep", "nid=0"),
+    )
+    names = ("DMA", "DMA32", "Normal", "Movable", "Device")
+    runs = [(run.start, run.end, run.highest) for run in kswapd_runs(read, names, {})]
+    assert runs == [(1, 3, 2), (5, 6, 1)]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_shares_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "--policy", str(TRACES / "forkstorm-256m")]) == 0
+    out = capsys.readouterr().out
+    assert "100.00 % from the zone that Linux chose" in out
+    assert "8 of 8" in out
+
+
+def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "--policy", "--json", str(TRACES / "oom-192m")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 99 <= report["zone_agree"] <= 100
+    assert 95 <= report["migratetype_agree"] <= 100
+    assert {"fallbacks", "fallbacks_real"} <= report.keys()
+
+
+@pytest.mark.parametrize("spoil", ["before", "hardware.json", "version.txt"])
+def test_a_trace_that_the_model_can_not_decide_for_is_an_error_of_ours(
+    spoil: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = copy_of("forkstorm-256m", tmp_path)
+    if spoil == "before":
+        (trace / spoil).rename(trace / "elsewhere")
+    elif spoil == "version.txt":
+        (trace / spoil).write_text("Linux version 6.12.117+deb12-amd64")
+    else:
+        (trace / spoil).unlink()
+    assert main(["replay", "--policy", str(trace)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "remedy:" in err
+
+
+def test_the_hardware_must_be_that_of_the_trace(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path / "trace", [line("mm_page_free", page(8, 0))], [], [])
+    (trace / "hardware.json").write_bytes((TRACES / "oom-192m" / "hardware.json").read_bytes())
+    assert main(["replay", "--policy", str(trace)]) == 2
