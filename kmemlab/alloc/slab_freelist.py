@@ -51,16 +51,15 @@ def slab_get_obj(cache: SlabCache, slab: int) -> int:
     """Take the next free object of a slab that has one."""
     pages = cache.common.pages
     active = pages.inuse[slab]
-    objp = index_to_obj(cache, slab, get_free_obj(cache, slab, active))
     pages.inuse[slab] = active + 1
-    return objp
+    return pages.s_mem[slab] + cache.size * get_free_obj(cache, slab, active)
 
 
 @kernel("mm/slab.c", "slab_put_obj", traced=False)
 def slab_put_obj(cache: SlabCache, slab: int, objp: int) -> None:
     """Give an object back to its slab: it is the next one that the slab gives."""
     pages = cache.common.pages
-    objnr = obj_to_index(cache, slab, objp)
+    objnr = (objp - pages.s_mem[slab]) // cache.size
     if cache.state.debug:
         check_double_free(cache, objp, objnr, slab_free_objects(cache, slab))
     active = pages.inuse[slab] - 1

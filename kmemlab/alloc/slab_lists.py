@@ -8,8 +8,6 @@ slabs_full      ●─●─●     nothing to be had
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from kmemlab.alloc.slab_cache import SLABS_FREE, SLABS_PARTIAL, SlabCache, get_node
 from kmemlab.alloc.slab_freelist import slab_put_obj
 from kmemlab.alloc.slab_grow import slab_destroy
@@ -37,7 +35,7 @@ def get_first_slab(cache: SlabCache, nid: int) -> int | None:
 
 
 @kernel("mm/slab.c", "free_block", lock="n->list_lock")
-def free_block(cache: SlabCache, objects: Iterable[int], nid: int) -> list[int]:
+def free_block(cache: SlabCache, objects: tuple[int, ...], nid: int) -> list[int]:
     """Give objects back to their slabs, which are all of node `nid`.
 
     Returns the free slabs that are too many now; they are on no list, and the caller destroys them.
@@ -46,10 +44,10 @@ def free_block(cache: SlabCache, objects: Iterable[int], nid: int) -> list[int]:
     partial = pages.list_head(cache.number, nid, SLABS_PARTIAL)
     free = pages.list_head(cache.number, nid, SLABS_FREE)
     links, inuse = pages.slab_list, pages.inuse
+    nodes.free_objects[n] += len(objects)
     for objp in objects:
         slab = virt_to_slab(pages, objp)
         assert slab is not None
-        nodes.free_objects[n] += 1
         list_del(links, slab)
         slab_put_obj(cache, slab, objp)
         if inuse[slab]:
