@@ -10,6 +10,7 @@ from typing import Any
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.replay import Trace
 from kmemlab.machine.replay_policy import PolicyAt, PolicyReplay
+from kmemlab.machine.replay_slabs import ALLOCS, SlabReplay, saved_caches
 from kmemlab.machine.saved_state import read_saved_state
 from kmemlab.machine.trace_reader import SkippedLine, SkippedLines
 from kmemlab.sim.kernel import invented
@@ -48,6 +49,7 @@ class PolicyReport:
                     "migratetype_agree": at.migratetype_agree,
                     "fallbacks": at.fallbacks,
                     "fallbacks_real": at.fallbacks_real,
+                    "slabs_change": at.slabs_change,
                     "free": {zone: [model, linux] for zone, model, linux in at.free},
                 }
                 for at in self.over_time
@@ -72,12 +74,16 @@ def replay_policy(trace: str | Path) -> PolicyReport:
         total += 1
         if inside:
             events.append(event)
-    run = PolicyReplay(Machine.boot(source.folder / "hardware.json").kernel.mm, state, events)
+    hardware = source.folder / "hardware.json"
+    before, after = saved_caches(source.folder / "before"), saved_caches(source.folder / "after")
+    has_slabs = bool(before and after) and any(event.name in ALLOCS for event in events)
+    slabs = SlabReplay(hardware, before, events) if has_slabs else None
+    run = PolicyReplay(Machine.boot(hardware).kernel.mm, state, events, slabs)
     run.run()
+    real = sum(cache.slabs for cache in after.values()) - sum(cache.slabs for cache in before.values())
+    facts = run.facts() | {"slabs_change_real": real if has_slabs else None}
     seconds = time.perf_counter() - started
-    return PolicyReport(
-        source.name, total, seconds, skipped.count, tuple(skipped.told), tuple(run.over_time), run.facts()
-    )
+    return PolicyReport(source.name, total, seconds, skipped.count, tuple(skipped.told), tuple(run.over_time), facts)
 
 
 @invented("a part of replay_policy", traced=False)

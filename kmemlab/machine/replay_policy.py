@@ -21,6 +21,7 @@ from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import ReplayMemory, free_page_map, memory_of_saved
 from kmemlab.machine.replay_model import free_held, isolate_page, put_in_state, request_pages
 from kmemlab.machine.replay_reclaim import KswapdRun, kswapd_runs
+from kmemlab.machine.replay_slabs import ALLOCS, FREES, SlabReplay
 from kmemlab.machine.replay_start import first_types, pageblock_types, waiting_in_pcp
 from kmemlab.machine.saved_state import SavedState
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent
@@ -50,15 +51,19 @@ class PolicyAt:
     fallbacks: int
     fallbacks_real: int
     free: tuple[tuple[str, int, int], ...]  # zone, the model's, Linux's
+    slabs_change: int | None  # since the start; None for a trace without slab events
 
 
 @invented("Linux's requests drive the model")
 class PolicyReplay:
     """The model, Linux's own lists beside it, and what is counted."""
 
-    def __init__(self, mm: Mm, state: SavedState, events: Sequence[TraceEvent]) -> None:
+    def __init__(
+        self, mm: Mm, state: SavedState, events: Sequence[TraceEvent], slabs: SlabReplay | None = None
+    ) -> None:
         """`mm` is the page allocator of the machine, booted; `events` are those between the two saved states."""
         self.mm = mm
+        self.slabs = slabs
         self.events = events
         order = mm.page.pageblock_order
         types = pageblock_types(state, first_types(events, order))
@@ -91,6 +96,8 @@ class PolicyReplay:
             "mm_compaction_isolate_freepages": self.isolate_freepages,
             "tracing_mark_write": self.mark,
         }
+        if self.slabs is not None:
+            handlers |= dict.fromkeys(ALLOCS + FREES, self.slab_event)
         step = max(1, len(self.events) // ROWS)
 
         def counting(mm: Mm, zone: Zone, pfn: int, alloc_flags: int, start_migratetype: int, whole_block: bool) -> None:
@@ -184,6 +191,11 @@ class PolicyReplay:
         """From now on this block is no longer one from before the trace."""
         self.old[pfn : pfn + (1 << order)] = bytes(1 << order)
 
+    def slab_event(self, at: int, event: TraceEvent) -> None:
+        """An object is handed out or given back."""
+        assert self.slabs is not None
+        self.slabs.follow(event)
+
     # -- what the trace's reclaim leaves behind ------------------------------------------------------------------------
 
     def runs_of_kswapd(self) -> tuple[dict[int, list[KswapdRun]], dict[int, list[KswapdRun]]]:
@@ -253,8 +265,13 @@ class PolicyReplay:
                 counted["fallbacks"],
                 counted["fallbacks_real"],
                 free,
+                self.slabs_change(),
             )
         )
+
+    def slabs_change(self) -> int | None:
+        """How many slabs there are more than at the start."""
+        return None if self.slabs is None else self.slabs.slabs() - self.slabs.slabs_before
 
     def facts(self) -> dict[str, Any]:
         """What was counted, shares in per cent."""
@@ -265,6 +282,7 @@ class PolicyReplay:
             "migratetype_agree": round(100 * self.counted["migratetype_agree"] / requests, 3),
             "fallbacks": self.counted["fallbacks"],
             "fallbacks_real": self.counted["fallbacks_real"],
+            "slabs_change": self.slabs_change(),
             "refused": self.counted["refused"],
             "frees_of_bulk": self.counted["frees_of_bulk"],
             "first_other_zone": self.first_other_zone,

@@ -102,6 +102,8 @@ def policy_text(report: PolicyReport) -> str:
         f"  {facts['migratetype_agree']:7.2f} % from a pageblock of the same mobility type",
         f"  {facts['fallbacks']:7,} fallbacks to another type; Linux: {facts['fallbacks_real']:,}",
     ]
+    if facts["slabs_change"] is not None:
+        lines.append(f"  {facts['slabs_change']:+7,} slabs in use; Linux: {facts['slabs_change_real']:+,}")
     for first in (facts["first_other_zone"], facts["first_other_type"]):
         lines += [f"  the first that differs: {first}"] * bool(first)
     lines += ["", *policy_over_time(report), *skipped_lines(report)]
@@ -112,6 +114,8 @@ def policy_over_time(report: PolicyReport) -> list[str]:
     """A line each eighth of the events and each snapshot: what agreed since the line before, and free pages."""
     zones = [zone for zone, _, _ in report.over_time[0].free] if report.over_time else []
     head = "".join(f"{zone + ' free':>14}{'Linux':>8}" for zone in zones)
+    slabs = any(at.slabs_change is not None for at in report.over_time)
+    head += f"{'slabs':>8}" * slabs
     lines = [f"{'':<18}{'seconds':>9}{'requests':>10}{'zone':>8}{'type':>8}{'fallbacks':>11}{'Linux':>7}{head}"]
     requests = zone_agree = type_agree = 0
     for at in report.over_time:
@@ -119,6 +123,7 @@ def policy_over_time(report: PolicyReport) -> list[str]:
         shares = (at.zone_agree - zone_agree, at.migratetype_agree - type_agree)
         told = "".join(f"{100 * share / new:7.1f}%" if new else f"{'-':>8}" for share in shares)
         free = "".join(f"{model:14,}{linux:8,}" for _, model, linux in at.free)
+        free += f"{at.slabs_change:+8,}" if at.slabs_change is not None else ""
         counts = f"{at.fallbacks:11,}{at.fallbacks_real:7,}"
         lines.append(f"{at.mark:<18}{at.time:9.3f}{at.requests:10,}{told}{counts}{free}")
         requests, zone_agree, type_agree = at.requests, at.zone_agree, at.migratetype_agree

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kmemlab.alloc.kmem_cache import KmemCache
 from kmemlab.alloc.page_alloc import gfp_migratetype
+from kmemlab.alloc.slab_common import kmem_cache_free
 from kmemlab.cli import main
 from kmemlab.machine.policy_report import PolicyReport, replay_policy
 from kmemlab.machine.replay_policy import batched_frees
@@ -43,6 +45,23 @@ def test_free_pages_are_followed_on_the_way(reports: dict[str, PolicyReport]) ->
     assert len(rows) >= 8
     requests = [at.requests for at in reports["oom-192m"].over_time]
     assert requests == sorted(requests)
+
+
+def test_the_same_objects_take_as_many_slabs(reports: dict[str, PolicyReport]) -> None:
+    facts = reports["forkstorm-256m"].facts
+    assert facts["slabs_change_real"] == 60
+    assert abs(facts["slabs_change"] - 60) <= 6
+
+
+def loses_every_tenth(cache: KmemCache, address: int, caller: int = 0) -> None:
+    if address // cache.size % 10:
+        kmem_cache_free.original(cache, address, caller)  # type: ignore[attr-defined]
+
+
+def test_a_slub_that_loses_objects_is_found_out() -> None:
+    with livepatch(kmem_cache_free, loses_every_tenth):
+        facts = replay_policy(TRACES / "forkstorm-256m").facts
+    assert facts["slabs_change"] > 66
 
 
 def always_enough(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
@@ -166,6 +185,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert 99 <= report["zone_agree"] <= 100
     assert 95 <= report["migratetype_agree"] <= 100
     assert {"fallbacks", "fallbacks_real"} <= report.keys()
+    assert report["slabs_change"] is report["slabs_change_real"] is None
 
 
 @pytest.mark.parametrize("spoil", ["before", "hardware.json", "version.txt"])
