@@ -28,6 +28,7 @@ from kmemlab.alloc.kmem_cache import (
     SLAB_TYPESAFE_BY_RCU,
     KmemCache,
 )
+from kmemlab.alloc.slab_bug import Oops
 from kmemlab.alloc.slab_common import SLAB_CACHES, SlabCommon, enter_cache, kmem_cache_alloc, kmem_cache_free, new_slot
 from kmemlab.alloc.slab_geometry import calculate_alignment
 from kmemlab.alloc.slub_params import kmem_cache_flags
@@ -206,7 +207,7 @@ def kmem_cache_destroy(cache: KmemCache, caller: str = "?") -> None:
     cache.refcount -= 1
     if cache.refcount:
         return
-    if common.engine.kmem_cache_shutdown(cache):
+    if shutdown_cache(cache):
         common.mm.boot.printk.info(
             f"kmem_cache_destroy {cache.name}: Slab cache still has objects when called from {caller}"
         )
@@ -218,7 +219,19 @@ def kmem_cache_destroy(cache: KmemCache, caller: str = "?") -> None:
     kmem_cache_free(common.caches[common.kmem_cache], address)
 
 
+@kernel("mm/slab_common.c", "shutdown_cache", left_out="SLAB_TYPESAFE_BY_RCU: readers that are not done yet")
+def shutdown_cache(cache: KmemCache) -> bool:
+    """Give back all slabs of a cache. True: objects are left, or the kernel stopped half way."""
+    try:
+        return cache.engine.kmem_cache_shutdown(cache)
+    except Oops:
+        return True
+
+
 @kernel("mm/slab_common.c", "kmem_cache_shrink")
 def kmem_cache_shrink(cache: KmemCache) -> int:
     """Give back the slabs of a cache that are empty; 0 if it has none left."""
-    return cache.common.engine.kmem_cache_shrink(cache)
+    try:
+        return cache.engine.kmem_cache_shrink(cache)
+    except Oops:
+        return 1
