@@ -10,6 +10,7 @@ from kmemlab.alloc.percpu_chunk import Percpu
 from kmemlab.alloc.slab import SLAB, SLAB_DEBUG
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.slub_engine import SLUB
+from kmemlab.alloc.thread_stack import ThreadStacks
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
 from kmemlab.boot.e820_setup import e820__finish_early_params, e820__memory_setup
@@ -41,6 +42,7 @@ class Kernel(Struct):
     pkmap   addresses for pages of HighMem, with kmap_ctrl and page_addresses
     mempools  elements set aside
     percpu  memory of which each CPU has its own copy
+    stacks  the kernel's stacks, one a task
     """
 
     def __init__(self, spec: MachineSpec, slab: SlabConfig | None = None) -> None:
@@ -59,6 +61,7 @@ class Kernel(Struct):
         self.kmap_ctrl = KmapCtrl(self.page_addresses)
         self.mempools = Mempools(self.kmap_ctrl)
         self.percpu = Percpu(self.mm)
+        self.stacks = ThreadStacks(self.mm)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

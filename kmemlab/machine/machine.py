@@ -10,6 +10,7 @@ from typing import Any, Self
 from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.check_mempool import check_mempools
 from kmemlab.alloc.check_percpu import check_percpu
+from kmemlab.alloc.check_thread_stack import check_thread_stacks
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
@@ -21,6 +22,7 @@ from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_percpu import PercpuCommands
 from kmemlab.machine.commands_slab import SlabCommands
+from kmemlab.machine.commands_stack import StackCommands
 from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.commands_vmalloc import VmallocCommands
 from kmemlab.machine.kernel import Kernel
@@ -44,6 +46,7 @@ class Machine(
     HighmemCommands,
     MempoolCommands,
     PercpuCommands,
+    StackCommands,
     TimeCommands,
     VmallocCommands,
     Commanded,
@@ -187,6 +190,7 @@ class Machine(
         check_kmap_local(self.kernel.kmap_ctrl)
         check_mempools(self.kernel.mempools)
         check_percpu(self.kernel.percpu)
+        check_thread_stacks(self.kernel.stacks)
         check_vmalloc(self.kernel.mm)
         self.check_laws()
 
