@@ -194,7 +194,7 @@ def deactivate_slab(cache: SlubCache, slab: int, freelist: int) -> None:
     if last:
         set_freepointer(cache, last, pages.freelist[slab])
         pages.freelist[slab] = freelist
-        pages.inuse[slab] -= count
+        pages.inuse[slab] = pages.inuse[slab] - count & 0xFFFF  # 16 bits, as in C: a double free wraps it
     pages.frozen[slab] = 0
     if not pages.inuse[slab] and cache.per_node.nr_partial[cache.node + nid] >= cache.min_partial:
         discard_slab(cache, slab)

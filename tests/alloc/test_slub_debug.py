@@ -29,6 +29,12 @@ def watched(options: str = "FZPU") -> Machine:
     return small(f"slub_debug={options}", slab=SlabConfig())
 
 
+def take_many(machine: Machine) -> None:
+    """More objects of 64 bytes than a slab has."""
+    for _ in range(64):
+        machine.kmalloc(64)
+
+
 def report(machine: Machine) -> list[str]:
     """The last report in the log."""
     lines = machine.dmesg().splitlines()
@@ -108,8 +114,7 @@ def test_a_use_after_free_is_found_when_the_object_is_given_out_again() -> None:
     machine.kfree(address, caller="giver")
     machine.write(address + 10, b"late")
     with pytest.raises(UseAfterFree) as caught:
-        for _ in range(64):
-            machine.kmalloc(64)
+        take_many(machine)
     assert "4 bytes at" in caught.value.what
     assert "at byte 10 of object" in caught.value.what
     assert "allocated by taker, freed by giver" in caught.value.what
@@ -130,8 +135,7 @@ def test_the_last_byte_of_poison_is_another_one() -> None:
     machine.kfree(address)
     machine.write(address + 63, b"k")
     with pytest.raises(UseAfterFree, match="End Poison overwritten"):
-        for _ in range(64):
-            machine.kmalloc(64)
+        take_many(machine)
 
 
 def test_the_second_free_is_refused() -> None:
@@ -190,7 +194,7 @@ def test_a_freelist_that_is_a_circle_is_found() -> None:
 def test_the_wrong_cache_is_told() -> None:
     machine = small(slab=SlabConfig())
     address = machine.kmalloc(64)
-    with pytest.raises(WrongCache, match="object 0x[0-9a-f]+ of kmalloc-64 was given back to kmalloc-128"):
+    with pytest.raises(WrongCache, match=r"object 0x[0-9a-f]+ of kmalloc-64 was given back to kmalloc-128"):
         machine.kmem_cache_free("kmalloc-128", address)
     assert "cache_from_obj: Wrong slab cache. kmalloc-128 but object is from kmalloc-64" in machine.dmesg()
     machine.check()  # it went back to where it belongs
@@ -302,8 +306,7 @@ def test_hardened_an_overwritten_pointer_leads_nowhere_plain_where_the_writer_wa
             assert machine.kmem_cache_alloc("test") == target  # somebody else's memory
             continue
         with pytest.raises(KmemlabError, match="somebody wrote into a free object"):
-            machine.kmem_cache_alloc("test")
-            machine.kmem_cache_alloc("test")
+            [machine.kmem_cache_alloc("test") for _ in range(2)]
         assert "general protection fault, probably for non-canonical address" in machine.dmesg()
 
 
