@@ -59,6 +59,7 @@ class ExactReplay:
         self.contradictions: Counter[str] = Counter()
         self.first_contradiction = ""
         self.direct_frees = 0
+        self.went_to_buddy = False  # the last free
         self.heads_known = self.heads_agree = 0
         self.first_other_head = ""
         self.isolated: list[tuple[int, int]] = []  # blocks that compaction last took as targets
@@ -116,6 +117,7 @@ class ExactReplay:
         if not direct and self.pcp_is_locked(event, zone):
             self.direct_frees += 1
             direct = True
+        self.went_to_buddy = direct
         if self.take(zone, pfn, order, get_pageblock_migratetype(zone.page, pfn)):
             self.contradict(event, "it was free already")
         if direct:

@@ -7,10 +7,11 @@ contents of the per-CPU lists are then those of the saved state.
 from __future__ import annotations
 
 from kmemlab.alloc.page_alloc import get_page_from_freelist, gfp_to_alloc_flags, gfp_zone, prep_new_page, rmqueue
-from kmemlab.alloc.page_free import free_pages_inner, page_zone
+from kmemlab.alloc.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
 from kmemlab.machine.replay_memory import ReplayMemory, break_down_buddy_pages, put_free_ranges, set_types
 from kmemlab.machine.saved_state import KPF_LRU, SavedState, ranges_with
 from kmemlab.machine.trace_reader import TraceEvent
+from kmemlab.mm.buddy import FPI_NONE
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
@@ -156,9 +157,12 @@ def isolate_page(mm: Mm, memory: ReplayMemory, pfn: int) -> bool:
 
 
 @invented("the trace says who frees, not who holds: pages from before the trace have no holder yet", traced=False)
-def free_held(mm: Mm, pfn: int, order: int) -> bool:
-    """Give a block back that is held, or has been held since before the trace; False where its order is another."""
+def free_held(mm: Mm, pfn: int, order: int, to_buddy: bool) -> bool:
+    """Give a block back that is held, past the per-CPU lists if `to_buddy`; False where its order is another."""
     if mm.page.owned[pfn] != 1 + order:
         return False
-    free_pages_inner(mm, pfn, order)
+    if to_buddy:
+        free_pages_ok(mm, free_pages_prepare(mm, pfn, order), pfn, order, FPI_NONE)
+    else:
+        free_pages_inner(mm, pfn, order)
     return True

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kmemlab.alloc.page_free import page_zone
+from kmemlab.machine.replay_bulk import BulkRequests, drain_runs
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import ReplayMemory, free_page_map, memory_of_saved
 from kmemlab.machine.replay_model import free_held, isolate_page, put_in_state, request_pages
@@ -28,6 +29,7 @@ from kmemlab.machine.trace_reader import SkippedLines, TraceEvent
 from kmemlab.mm.fallback import steal_suitable_fallback
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_state import clear_page_flag, set_page_flag
+from kmemlab.mm.pcp import free_pcppages_bulk
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch
@@ -78,6 +80,8 @@ class PolicyReplay:
             self.forget(event.fields[0], event.fields[1])
         self.memory = ReplayMemory(mm.page, tuple(mm.populated_zones()))
         self.stands_for: dict[int, int] = {}  # Linux's page → the model's
+        self.bulk = BulkRequests(self.real, waiting)
+        self.drains = drain_runs(events)
         self.batched = batched_frees(events)
         self.starts, self.ends = self.runs_of_kswapd()
         self.boost = {zone.slot: zone.watermark_boost for zone in self.real.zones}  # Linux's, by its steals
@@ -92,6 +96,8 @@ class PolicyReplay:
             "mm_page_alloc": self.page_alloc,
             "mm_page_free": self.page_free,
             "mm_page_free_batched": self.page_free_batched,
+            "mm_page_alloc_zone_locked": self.zone_locked,
+            "mm_page_pcpu_drain": self.pcpu_drain,
             "mm_page_alloc_extfrag": self.linux_steals,
             "mm_compaction_isolate_freepages": self.isolate_freepages,
             "tracing_mark_write": self.mark,
@@ -128,6 +134,8 @@ class PolicyReplay:
             return
         self.mm.current.cpu = event.cpu
         self.forget(pfn, order)
+        for page in self.bulk.taken(pfn):
+            self.bulk_alloc(page, gfp, event.cpu)
         mine = request_pages(self.mm, gfp, order, self.mm.numa.cpu_to_node[event.cpu])
         self.counted["requests"] += 1
         if mine is None:
@@ -154,18 +162,48 @@ class PolicyReplay:
         elif not self.first_other_type:
             self.first_other_type = f"line {event.line}: Linux took from a block of type {theirs}, the model of {ours}"
 
+    def bulk_alloc(self, pfn: int, gfp: int, cpu: int) -> None:
+        """A page that Linux took in bulk, for a vmalloc or a stack: it is asked for as the request that shows it."""
+        mine = request_pages(self.mm, gfp, 0, self.mm.numa.cpu_to_node[cpu])
+        if mine is not None:
+            self.counted["bulk"] += 1
+            self.forget(pfn, 0)
+            self.stands_for[pfn] = mine
+
+    def zone_locked(self, at: int, event: TraceEvent) -> None:
+        """Linux's per-CPU list is filled: the model fills its own when it wants to."""
+        pfn, order, migratetype, _ = event.fields
+        if self.exact.pcp_allowed_order(order):
+            self.bulk.put(event, pfn, order, migratetype, at_head=False)
+
+    def pcpu_drain(self, at: int, event: TraceEvent) -> None:
+        """A block leaves Linux's per-CPU list for the buddy; the model cuts its own, unless somebody asked for this."""
+        pfn = event.fields[0]
+        asked, key, zone = self.drains.get(at, 0), self.bulk.where.get(pfn), page_zone(self.mm, pfn)
+        if asked and key is not None and zone is not None:
+            pcp = zone.per_cpu_pageset
+            cpu = key[0]
+            everything = asked >= self.bulk.waiting(cpu, key[1])
+            free_pcppages_bulk(zone, cpu, pcp.count[cpu] if everything else asked, 0)
+            self.counted["drains"] += 1
+        self.bulk.drop(pfn)
+
     def page_free(self, at: int, event: TraceEvent) -> None:
         """A free; pages of a list follow later, each with an event of its own."""
         if at not in self.batched:
-            self.free(event.fields[0], event.fields[1], event.cpu)
+            self.free(event, event.fields[0], event.fields[1])
 
     def page_free_batched(self, at: int, event: TraceEvent) -> None:
         """A page of a list goes to the CPU's list."""
-        self.free(event.fields[0], 0, event.cpu)
+        self.free(event, event.fields[0], 0)
 
-    def free(self, pfn: int, order: int, cpu: int) -> None:
+    def free(self, event: TraceEvent, pfn: int, order: int) -> None:
         """Give back what stands for Linux's page; for one that Linux took in bulk, without an event, nothing does."""
-        self.mm.current.cpu = cpu
+        self.mm.current.cpu = event.cpu
+        # An interrupt that finds the list locked frees to the buddy: the model can't know of the lock.
+        to_buddy = event.name == "mm_page_free" and self.exact.went_to_buddy
+        if not to_buddy:
+            self.bulk.freed(event, pfn, order)
         mine = self.stands_for.pop(pfn, None)
         if mine is None:
             if pfn >= len(self.old) or not self.old[pfn]:
@@ -176,7 +214,7 @@ class PolicyReplay:
             self.mm.page.owned[pfn] = 1 + order
         for page in range(mine, mine + (1 << order)):
             clear_page_flag(self.mm.page, page, PG_lru)
-        if not free_held(self.mm, mine, order):
+        if not free_held(self.mm, mine, order, to_buddy):
             self.counted["frees_of_other_order"] += 1
 
     def isolate_freepages(self, at: int, event: TraceEvent) -> None:
@@ -284,6 +322,7 @@ class PolicyReplay:
             "fallbacks_real": self.counted["fallbacks_real"],
             "slabs_change": self.slabs_change(),
             "refused": self.counted["refused"],
+            "bulk": self.counted["bulk"],
             "frees_of_bulk": self.counted["frees_of_bulk"],
             "first_other_zone": self.first_other_zone,
             "first_other_type": self.first_other_type,
