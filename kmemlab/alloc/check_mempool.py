@@ -23,7 +23,7 @@ def check_mempools(pools: Mempools) -> None:
             continue
         _check_counts(pool)
         for element in (*pool.reserve(), *pool.with_users()):
-            if not kind_of(pool).held(pools.mm, element, pool.pool_data):
+            if not kind_of(pool).held(pools.slab, element, pool.pool_data):
                 _broken(pool, f"has element {element:#x}, which is free in the allocator below")
             other = seen.setdefault((kind_of(pool).name, element), pool.number)
             if other != pool.number or (*pool.reserve(), *pool.with_users()).count(element) > 1:

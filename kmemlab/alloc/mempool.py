@@ -13,6 +13,7 @@ from kmemlab.alloc.fault_inject import FaultAttr, should_fail
 from kmemlab.alloc.kmap_local import KmapCtrl
 from kmemlab.alloc.mempool_kinds import MempoolKind, mempool_kind
 from kmemlab.alloc.mempool_poison import check_element, poison_element
+from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.wait_queue import WaitQueueHead, add_wait_queue, finish_wait, wake_up
 from kmemlab.mm.context import might_sleep, task_comm
 from kmemlab.mm.globals import Mm
@@ -66,8 +67,9 @@ class Mempool(Struct):
 class Mempools(Struct):
     """All pools of the machine, and what makes the allocators below them fail."""
 
-    def __init__(self, ctrl: KmapCtrl) -> None:
+    def __init__(self, ctrl: KmapCtrl, slab: SlabCommon) -> None:
         self.ctrl = ctrl
+        self.slab = slab
         self.mm: Mm = ctrl.mm
         self.fault = FaultAttr()
         self.pools = tuple(Mempool(number) for number in range(MOST_POOLS))
@@ -78,7 +80,7 @@ def alloc_below(pools: Mempools, pool: Mempool, gfp: int) -> int | None:
     """Ask the allocator below for an element."""
     if should_fail(pools.fault, 1):
         return None
-    return kind_of(pool).alloc(pools.mm, gfp, pool.pool_data)
+    return kind_of(pool).alloc(pools.slab, gfp, pool.pool_data)
 
 
 @invented("C keeps pointers to the two functions", traced=False)
@@ -134,7 +136,7 @@ def mempool_create(pools: Mempools, min_nr: int, kind: int, pool_data: int, pois
 def mempool_exit(pools: Mempools, pool: Mempool) -> None:
     """Give the reserve back to the allocator below."""
     while pool.curr_nr:
-        kind_of(pool).free(pools.mm, remove_element(pools, pool), pool.pool_data)
+        kind_of(pool).free(pools.slab, remove_element(pools, pool), pool.pool_data)
     pool.in_use = pool.kind = pool.pool_data = pool.min_nr = pool.short = pool.poisoned = 0
 
 
@@ -167,7 +169,7 @@ def mempool_resize(pools: Mempools, pool: Mempool, new_min_nr: int) -> None:
     might_sleep(pools.mm.current, "mm/mempool.c")
     if new_min_nr <= pool.min_nr:
         while new_min_nr < pool.curr_nr:
-            kind_of(pool).free(pools.mm, remove_element(pools, pool), pool.pool_data)
+            kind_of(pool).free(pools.slab, remove_element(pools, pool), pool.pool_data)
         pool.min_nr = new_min_nr
     else:
         pool.min_nr = new_min_nr
@@ -207,7 +209,7 @@ def mempool_alloc(pools: Mempools, pool: Mempool, gfp: int) -> int | None:
 def give_out(pools: Mempools, pool: Mempool, element: int) -> None:
     """Note that the running task has an element."""
     if pool.nr_out == MOST_ELEMENTS:
-        kind_of(pool).free(pools.mm, element, pool.pool_data)
+        kind_of(pool).free(pools.slab, element, pool.pool_data)
         raise TooLarge(
             f"users have {MOST_ELEMENTS} elements of pool {pool.number}", where="mempool_alloc", remedy="free some"
         )
@@ -240,7 +242,7 @@ def mempool_free(pools: Mempools, pool: Mempool, element: int) -> tuple[int, ...
         add_element(pools, pool, element)
         pool.short = min(pool.short, max(0, pool.min_nr - pool.curr_nr - pool.nr_out))
         return wake_up(pool.wait)
-    kind_of(pool).free(pools.mm, element, pool.pool_data)
+    kind_of(pool).free(pools.slab, element, pool.pool_data)
     return ()
 
 

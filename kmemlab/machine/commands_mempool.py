@@ -12,11 +12,15 @@ from kmemlab.alloc.mempool import (
 )
 from kmemlab.alloc.mempool_kinds import mempool_kind_number
 from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commands_slab import a_cache
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.gfp import GFP_KERNEL
+from kmemlab.types.units import PAGE_SIZE
+
+KMALLOC_MAX_SIZE = PAGE_SIZE << MAX_ORDER - 1
 
 
 @invented("one family of the machine's commands")
@@ -37,12 +41,14 @@ class MempoolCommands(Commanded):
 
     kernel: Kernel
 
-    def mempool_create(self, min_nr: int, kind: str = "pages", data: int = 0, *, poison: bool = False) -> int:
-        """A pool with `min_nr` elements of a kind set aside; `data` is for the kind: of "pages" the order.
+    def mempool_create(self, min_nr: int, kind: str = "pages", data: int | str = 0, *, poison: bool = False) -> int:
+        """A pool with `min_nr` elements of a kind set aside.
+
+        `data` is for the kind: of "pages" the order, of "kmalloc" the bytes, of "slab" the name of the cache.
 
         Raises `OutOfMemory` when there are not that many, `BadRequest` for a kind that there is not.
         """
-        whole_numbers("mempool_create", min_nr=min_nr, data=data)
+        whole_numbers("mempool_create", min_nr=min_nr, **({} if kind == "slab" else {"data": data}))
         number: int = self._command("mempool_create", min_nr, kind, data, int(poison))
         return number
 
@@ -73,13 +79,16 @@ class MempoolCommands(Commanded):
         whole_numbers("fail_below", interval=interval, times=times, space=space)
         self._command("fail_below", interval, times, space)
 
-    def _do_mempool_create(self, min_nr: int, kind: str, data: int, poison: int) -> int:
+    def _do_mempool_create(self, min_nr: int, kind: str, data: int | str, poison: int) -> int:
         number = mempool_kind_number(kind)
-        if min_nr < 0 or not self.kernel.mm.totalram_pages or (kind == "pages" and not 0 <= data < MAX_ORDER):
+        data = a_cache(self.kernel, data).number if isinstance(data, str) else data
+        allowed = {"pages": range(MAX_ORDER), "kmalloc": range(1, KMALLOC_MAX_SIZE + 1)}.get(kind)
+        if min_nr < 0 or not self.kernel.mm.totalram_pages or (allowed is not None and data not in allowed):
             raise BadRequest(
                 f"no pool of {min_nr} elements of {kind} with {data} can be made",
                 where="mempool_create",
-                remedy=f"boot beyond mem_init; choose 0 or more elements, and for pages an order up to {MAX_ORDER - 1}",
+                remedy=f"boot beyond mem_init; choose 0 or more elements, pages of an order up to {MAX_ORDER - 1}, or "
+                f"1 to {KMALLOC_MAX_SIZE} bytes",
             )
         pool = mempool_create(self.kernel.mempools, min_nr, number, data, bool(poison))
         if pool is None:

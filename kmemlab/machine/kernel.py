@@ -59,7 +59,7 @@ class Kernel(Struct):
         self.page_addresses = PageAddresses(self.mm)
         self.pkmap = Pkmap(self.page_addresses)
         self.kmap_ctrl = KmapCtrl(self.page_addresses)
-        self.mempools = Mempools(self.kmap_ctrl)
+        self.mempools = Mempools(self.kmap_ctrl, self.slab)
         self.percpu = Percpu(self.mm)
         self.stacks = ThreadStacks(self.mm)
 

@@ -16,9 +16,9 @@ from kmemlab.alloc import mempool
 from kmemlab.alloc.check_mempool import check_mempools
 from kmemlab.alloc.mempool import Mempool, Mempools
 from kmemlab.alloc.mempool_kinds import MempoolKind, register_mempool_kind
+from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import BrokenLaw
-from kmemlab.mm.globals import Mm
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, KmemlabError, MustWait, OutOfMemory, TooLarge
 from kmemlab.types.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFP_KERNEL, GFP_NOIO
@@ -175,17 +175,40 @@ def test_a_write_into_the_reserve_is_found(gfp: int) -> None:
     assert machine.dmesg().count("poison mismatch") == 1
 
 
+@pytest.mark.parametrize(("kind", "data"), [("kmalloc", 100), ("kmalloc", 20000), ("slab", "bio")])
+def test_pools_of_objects(machine: Machine, kind: str, data: int | str) -> None:
+    machine.kmem_cache_create("bio", 200)
+    before = held_pages(machine)
+    pool = machine.mempool_create(4, kind, data)
+    machine.fail_below()
+    elements = [machine.mempool_alloc(pool) for _ in range(4)]
+    assert len(set(elements)) == 4
+    machine.write(elements[0], b"data")
+    for element in elements:
+        machine.mempool_free(pool, element)
+    machine.check()
+    machine.mempool_destroy(pool)
+    machine.kmem_cache_destroy("bio")
+    machine.check()
+    if kind == "slab":
+        assert held_pages(machine) == before
+    with pytest.raises(KmemlabError):
+        machine.mempool_create(1, "slab", "no-such-cache")
+    with pytest.raises(BadRequest, match="no pool of 1 elements of kmalloc"):
+        machine.mempool_create(1, "kmalloc", 0)
+
+
 def test_a_kind_of_ones_own() -> None:
     """Numbers from 100 on, out of a cell of the machine: what is registered can be rewound."""
 
-    def alloc(mm: Mm, gfp: int, data: int) -> int | None:
-        mm.current.jiffies += 1
-        return data + mm.current.jiffies
+    def alloc(common: SlabCommon, gfp: int, data: int) -> int | None:
+        common.mm.current.pagefault_disabled += 1
+        return data + common.mm.current.pagefault_disabled
 
-    def free(mm: Mm, element: int, data: int) -> None:
-        mm.current.jiffies -= 1
+    def free(common: SlabCommon, element: int, data: int) -> None:
+        common.mm.current.pagefault_disabled -= 1
 
-    register_mempool_kind(MempoolKind("numbers", alloc, free, lambda mm, element, data: True, lambda e, d: range(0)))
+    register_mempool_kind(MempoolKind("numbers", alloc, free, lambda *_: True, lambda *_: range(0)))
     machine = machine_of("amd64-128m")
     timeline = machine.record()
     pool = machine.mempool_create(2, kind="numbers", data=100)
@@ -313,12 +336,12 @@ def adds_twice(pools: Mempools, pool: Mempool, element: int) -> None:
 
 def frees_though_the_reserve_lacks(pools: Mempools, pool: Mempool, element: int) -> tuple[int, ...]:
     mempool.take_back(pool, element)
-    mempool.kind_of(pool).free(pools.mm, element, pool.pool_data)
+    mempool.kind_of(pool).free(pools.slab, element, pool.pool_data)
     return ()
 
 
 def frees_and_keeps(pools: Mempools, pool: Mempool, element: int) -> tuple[int, ...]:
-    mempool.kind_of(pool).free(pools.mm, element, pool.pool_data)
+    mempool.kind_of(pool).free(pools.slab, element, pool.pool_data)
     mempool.take_back(pool, element)
     mempool.add_element(pools, pool, element)
     return ()
