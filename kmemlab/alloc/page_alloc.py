@@ -1,144 +1,95 @@
-"""The page allocator's way from a request to a block.
+"""__alloc_pages: from a request to a block.
 
-alloc_pages ──▶ __alloc_pages ──▶ get_page_from_freelist     zone after zone of the node's zonelist:
-                                    zone_watermark_fast        may it give?
-                                    rmqueue ┬▶ rmqueue_pcplist   take a block of this CPU's lists (mm/pcp.py)
-                                            └▶ rmqueue_buddy     or from the buddy (mm/fallback.py, mm/buddy.py)
+alloc_pages ──▶ __alloc_pages ──▶ get_page_from_freelist     some zone is above its low watermark (alloc/freelist.py)
+                  └────────────▶ __alloc_pages_slowpath     none is (alloc/page_slowpath.py)
 """
 
 from __future__ import annotations
 
+from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist
 from kmemlab.alloc.page_free import free_pages_inner, page_zone
-from kmemlab.mm.fallback import rmqueue_inner
-from kmemlab.mm.globals import Mm
+from kmemlab.alloc.page_slowpath import alloc_pages_slowpath
+from kmemlab.mm.context import (
+    PF_MEMALLOC_NOFS,
+    PF_MEMALLOC_NOIO,
+    PF_MEMALLOC_PIN,
+    TASK_FLAGS,
+    Context,
+    may_sleep,
+    might_sleep,
+)
+from kmemlab.mm.globals import GFP_ALLOWED_MASK, Mm
 from kmemlab.mm.mem_map import MAX_ORDER
-from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
-from kmemlab.mm.pcp import rmqueue_pcplist_inner
-from kmemlab.mm.per_cpu_pages import pcp_allowed_order
-from kmemlab.mm.zone import NR_FREE_PAGES, Zone
-from kmemlab.mm.zone_watermark_ok import (
-    ALLOC_MIN_RESERVE,
-    ALLOC_NON_BLOCK,
-    ALLOC_WMARK_LOW,
-    ALLOC_WMARK_MASK,
-    ALLOC_WMARK_MIN,
-    wmark_pages,
-    zone_watermark_fast,
-)
-from kmemlab.sim.kernel import kernel
-from kmemlab.types import gfp as gfp_bits
+from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone_watermark_ok import ALLOC_NOFRAGMENT, ALLOC_WMARK_LOW
+from kmemlab.mm.zonelist import first_zones_zonelist
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest
-from kmemlab.types.gfp import gfp_migratetype_bits, gfp_zone_name
-from kmemlab.types.migratetype import MIGRATE_UNMOVABLE
-
-__all__ = ["alloc_pages_inner", "free_pages_inner", "page_zone"]
-
-
-@kernel("include/linux/gfp.h", "gfp_zone", traced=False)
-def gfp_zone(mm: Mm, gfp: int) -> int:
-    """The highest zone that a request may use; it may also be met from any zone below."""
-    names = mm.boot.config.zone_names
-    wanted = gfp_zone_name(gfp)
-    return names.index(wanted if wanted in names else "Normal")
-
-
-@kernel("include/linux/gfp.h", "gfp_migratetype", traced=False)
-def gfp_migratetype(mm: Mm, gfp: int) -> int:
-    """The mobility type of a request; on a machine too small for grouping everything is unmovable."""
-    return MIGRATE_UNMOVABLE if mm.page_group_by_mobility_disabled else gfp_migratetype_bits(gfp)
-
-
-@kernel("mm/page_alloc.c", "rmqueue_buddy", lock="zone->lock")
-def rmqueue_buddy(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype: int) -> int | None:
-    """Take a block from the zone's free lists and count it as no longer free."""
-    pfn = rmqueue_inner(mm, zone, order, migratetype, alloc_flags)
-    if pfn is not None:
-        zone.vm_stat[NR_FREE_PAGES] -= 1 << order
-    return pfn
-
-
-@kernel("mm/page_alloc.c", "rmqueue_pcplist", left_out="finding the lists locked: then C takes the page from the buddy")
-def rmqueue_pcplist(mm: Mm, zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int | None:
-    """Take a block from this CPU's lists. A CPU that takes pages gives back fewer at a time later."""
-    cpu = mm.current.cpu
-    zone.per_cpu_pageset.free_factor[cpu] >>= 1
-    return rmqueue_pcplist_inner(mm, zone, cpu, order, migratetype, alloc_flags)
-
-
-@kernel("mm/page_alloc.c", "rmqueue")
-def rmqueue(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype: int) -> int | None:
-    """Take a block of the zone: from this CPU's lists if its order has any, else from the buddy."""
-    pfn = None
-    if pcp_allowed_order(zone.per_cpu_pageset, order):
-        pfn = rmqueue_pcplist(mm, zone, order, migratetype, alloc_flags)
-    return rmqueue_buddy(mm, zone, order, alloc_flags, migratetype) if pfn is None else pfn
-
-
-@kernel(
-    "mm/page_alloc.c",
-    "get_page_from_freelist",
-    left_out="cpusets, dirty limits, ALLOC_NOFRAGMENT, deferred zones, node_reclaim",
+from kmemlab.types.gfp import (
+    __GFP_DIRECT_RECLAIM,
+    __GFP_FS,
+    __GFP_IO,
+    __GFP_KSWAPD_RECLAIM,
+    __GFP_MOVABLE,
 )
-def get_page_from_freelist(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int) -> int | None:
-    """The first zone of the node's zonelist that may give and has a large enough block gives it."""
-    kind = ZONELIST_NOFALLBACK if gfp & gfp_bits.__GFP_THISNODE else ZONELIST_FALLBACK
-    zonelist = mm.node_data[nid].node_zonelists[kind]
-    highest = gfp_zone(mm, gfp)
-    migratetype = gfp_migratetype(mm, gfp)
-    for entry in range(zonelist.count):
-        if zonelist.zone_idx[entry] > highest:
-            continue
-        zone = mm.node_data[zonelist.nid[entry]].node_zones[zonelist.zone_idx[entry]]
-        if not zone_watermark_fast(
-            zone, order, wmark_pages(zone, alloc_flags & ALLOC_WMARK_MASK), highest, alloc_flags
-        ):
-            continue
-        pfn = rmqueue(mm, zone, order, alloc_flags, migratetype)
-        if pfn is not None:
-            prep_new_page(zone, pfn, order)
-            return pfn
-    return None
+from kmemlab.types.zone_type import ZONE_DMA32, ZONE_NORMAL
+
+__all__ = ["alloc_pages_inner", "free_pages_inner", "gfp_migratetype", "gfp_zone", "page_zone"]
 
 
-@kernel("mm/page_alloc.c", "prep_new_page", left_out="zeroing, poisoning, compound pages")
-def prep_new_page(zone: Zone, pfn: int, order: int) -> None:
-    """Hand a block to its new owner with one reference on its first page."""
-    page = zone.page
-    page.refcount[pfn] = 1
-    page.owned[pfn] = 1 + order
-    zone.nr_owned += 1 << order
+@kernel("include/linux/sched/mm.h", "current_gfp_context", traced=False)
+def current_gfp_context(current: Context, gfp: int) -> int:
+    """A request without what the running task has forbidden itself for a while: I/O, or entering a file system."""
+    flags = current.cells[TASK_FLAGS]
+    if flags & PF_MEMALLOC_NOIO:
+        gfp &= ~(__GFP_IO | __GFP_FS)
+    elif flags & PF_MEMALLOC_NOFS:
+        gfp &= ~__GFP_FS
+    if flags & PF_MEMALLOC_PIN:
+        gfp &= ~__GFP_MOVABLE
+    return gfp
 
 
-@kernel("mm/page_alloc.c", "gfp_to_alloc_flags", left_out="cpusets, real-time tasks, the high-atomic reserve")
-def gfp_to_alloc_flags(gfp: int) -> int:
-    """How deep the slow path may go: to MIN, and below it for urgent requests and for those that can't sleep."""
-    flags = ALLOC_WMARK_MIN
-    if gfp & gfp_bits.__GFP_HIGH:
-        flags |= ALLOC_MIN_RESERVE
-    if not gfp & gfp_bits.__GFP_DIRECT_RECLAIM and not gfp & gfp_bits.__GFP_NOMEMALLOC:
-        flags |= ALLOC_NON_BLOCK
-    return flags
+@kernel("mm/page_alloc.c", "alloc_flags_nofragment", traced=False)
+def alloc_flags_nofragment(mm: Mm, preferred_zone: Zone | None, gfp: int) -> int:
+    """Where there is a DMA32 zone below Normal, that is used up before types are mixed in Normal."""
+    alloc_flags = gfp & __GFP_KSWAPD_RECLAIM  # the same bit as ALLOC_KSWAPD
+    if preferred_zone is None or preferred_zone.index != ZONE_NORMAL or not mm.has_dma32:
+        return alloc_flags
+    # With one node DMA32 has memory wherever Normal has.
+    dma32 = mm.node_data[preferred_zone.node].node_zones[ZONE_DMA32]
+    return alloc_flags if sum(mm.numa.node_online) > 1 and not dma32.present_pages else alloc_flags | ALLOC_NOFRAGMENT
 
 
-@kernel(
-    "mm/page_alloc.c", "__alloc_pages_slowpath", left_out="kswapd, compaction, direct reclaim, OOM: it only goes to MIN"
-)
-def alloc_pages_slowpath(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
-    """What is tried when no zone is above its low watermark."""
-    return get_page_from_freelist(mm, gfp, order, gfp_to_alloc_flags(gfp), nid)
+@kernel("include/linux/sched/mm.h", "might_alloc", left_out="lockdep", traced=False)
+def might_alloc(current: Context, gfp: int) -> None:
+    """A request that may wait is reported where nobody may sleep, even if there are pages enough this time."""
+    if gfp & __GFP_DIRECT_RECLAIM and not may_sleep(current):
+        might_sleep(current, "include/linux/sched/mm.h:274")
 
 
-@kernel("mm/page_alloc.c", "__alloc_pages", left_out="memory policies, memcg charging, the error of a failing order")
-def alloc_pages_inner(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
-    """A block of 2**order pages as near to node `nid` as it can be had, or None.
-
-    Raises `BadRequest` for an order that the buddy system does not have.
-    """
+@invented("C warns once and returns NULL", traced=False)
+def check_order(gfp: int, order: int) -> None:
+    """Raise `BadRequest` for an order that the buddy system does not have."""
     if not 0 <= order < MAX_ORDER:
         raise BadRequest(
             f"order {order} can't be allocated",
             where=f"alloc_pages(gfp={gfp:#x}, order={order})",
             remedy=f"choose an order from 0 (one page) to {MAX_ORDER - 1} ({1 << MAX_ORDER - 1} pages, 4 MiB)",
         )
-    pfn = get_page_from_freelist(mm, gfp, order, ALLOC_WMARK_LOW, nid)
+
+
+@kernel("mm/page_alloc.c", "__alloc_pages", left_out="memory policies, memcg charging")
+def alloc_pages_inner(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
+    """A block of 2**order pages as near to node `nid` as it can be had, or None.
+
+    Raises `BadRequest` for an order that the buddy system does not have.
+    """
+    if not 0 <= order < MAX_ORDER:
+        check_order(gfp, order)
+    gfp = current_gfp_context(mm.current, gfp & mm.cells[GFP_ALLOWED_MASK])
+    might_alloc(mm.current, gfp)
+    preferred_zone = first_zones_zonelist(mm, node_zonelist(mm, nid, gfp), gfp_zone(mm, gfp))
+    alloc_flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(mm, preferred_zone, gfp)
+    pfn = get_page_from_freelist(mm, gfp, order, alloc_flags, nid)
     return alloc_pages_slowpath(mm, gfp, order, nid) if pfn is None else pfn

@@ -13,20 +13,16 @@ from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.pcp import free_unref_page_commit
 from kmemlab.mm.per_cpu_pages import pcp_allowed_order
 from kmemlab.mm.vm_event import PGFREE
-from kmemlab.mm.zone import Zone, get_pageblock_migratetype
+from kmemlab.mm.zone import NR_OWNED, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
-from kmemlab.types.zone_type import MAX_NR_ZONES
 
 
 @kernel("include/linux/mm.h", "page_zone", traced=False)
 def page_zone(mm: Mm, pfn: int) -> Zone | None:
     """The zone that a page frame belongs to, or None where there is no memory map."""
     page = mm.page
-    if not 0 <= pfn < page.max_pfn:
-        return None
-    slot = page_zone_id(page, pfn) - 1
-    return mm.node_data[slot // MAX_NR_ZONES].node_zones[slot % MAX_NR_ZONES] if slot >= 0 else None
+    return mm.zone_table[page_zone_id(page, pfn)] if 0 <= pfn < page.max_pfn else None
 
 
 @kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, poisoning, page_owner")
@@ -41,7 +37,7 @@ def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
     page = zone.page
     page.refcount[pfn] = 0
     page.owned[pfn] = 0
-    zone.nr_owned -= 1 << order
+    zone.cells[NR_OWNED] -= 1 << order
     return zone
 
 

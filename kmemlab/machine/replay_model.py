@@ -6,8 +6,10 @@ contents of the per-CPU lists are then those of the saved state.
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_alloc import get_page_from_freelist, gfp_to_alloc_flags, gfp_zone, prep_new_page, rmqueue
+from kmemlab.alloc.freelist import get_page_from_freelist, gfp_zone, rmqueue
 from kmemlab.alloc.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
+from kmemlab.alloc.page_slowpath import gfp_to_alloc_flags
+from kmemlab.alloc.prep_page import prep_new_page
 from kmemlab.machine.replay_memory import ReplayMemory, break_down_buddy_pages, put_free_ranges, set_types
 from kmemlab.machine.saved_state import KPF_LRU, SavedState, ranges_with
 from kmemlab.machine.trace_reader import TraceEvent
@@ -116,7 +118,7 @@ def request_pages(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     kswapd = ALLOC_KSWAPD if gfp & gfp_bits.__GFP_KSWAPD_RECLAIM else 0
     pfn = get_page_from_freelist(mm, gfp, order, ALLOC_WMARK_LOW | kswapd, nid)
     if pfn is None:
-        pfn = get_page_from_freelist(mm, gfp, order, gfp_to_alloc_flags(gfp) | kswapd, nid)
+        pfn = get_page_from_freelist(mm, gfp, order, gfp_to_alloc_flags(gfp, order), nid)
     if pfn is not None:
         return pfn
     highest = gfp_zone(mm, gfp)
@@ -135,9 +137,9 @@ def fullest_zone_gives(mm: Mm, zones: list[Zone], gfp: int, order: int, highest:
         return zone.vm_stat[NR_FREE_PAGES] - wmark_pages(zone, WMARK_MIN) - zone.lowmem_reserve[highest]
 
     for zone in sorted(zones, key=above_min, reverse=True):
-        pfn = rmqueue(mm, zone, order, 0, gfp_bits.gfp_migratetype_bits(gfp))
+        pfn = rmqueue(mm, zone, zone, order, 0, gfp_bits.gfp_migratetype_bits(gfp))
         if pfn is not None:
-            prep_new_page(zone, pfn, order)
+            prep_new_page(mm, zone, pfn, order, gfp)
             return pfn
     return None
 
@@ -152,7 +154,7 @@ def isolate_page(mm: Mm, memory: ReplayMemory, pfn: int) -> bool:
     del_page_from_free_list(zone, *block)
     break_down_buddy_pages(zone, block[0], pfn, 0, block[1], get_pageblock_migratetype(mm.page, pfn))
     zone.vm_stat[NR_FREE_PAGES] -= 1
-    prep_new_page(zone, pfn, 0)
+    prep_new_page(mm, zone, pfn, 0, 0)
     return True
 
 

@@ -47,11 +47,14 @@ from kmemlab.machine.parse_args import parse_args
 from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
 from kmemlab.machine.vfs_caches import vfs_caches_init
+from kmemlab.mm.context import SYSTEM_SCHEDULING
+from kmemlab.mm.globals import Mm
 from kmemlab.mm.pageset import setup_per_cpu_pageset
 from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
 from kmemlab.mm.zonelist import build_all_zonelists
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.gfp import __GFP_BITS_MASK
 
 
 @kernel("init/main.c", "start_kernel", left_out="what has nothing to do with memory")
@@ -112,6 +115,18 @@ def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
     return run_column(kernel, KERNEL_INIT_FREEABLE, until)
 
 
+@kernel("init/main.c", "rest_init", left_out="starting processes 1 and 2")
+def rest_init(mm: Mm) -> None:
+    """Boot goes on as process 1: the scheduler works, so whoever sleeps where he must not is found out."""
+    mm.current.system_state = SYSTEM_SCHEDULING
+
+
+@invented("gfp_allowed_mask = __GFP_BITS_MASK, a line of kernel_init_freeable")
+def allow_all_gfp_bits(mm: Mm) -> None:
+    """Until now no request for pages was allowed to wait, to write to a disk or to enter a file system."""
+    mm.gfp_allowed_mask = __GFP_BITS_MASK
+
+
 # fmt: off
 MEM_INIT = (
     Stage(pci_iommu_alloc,             "boot",   "a bounce buffer below 4 GiB, if there is memory above"),
@@ -121,6 +136,7 @@ MEM_INIT = (
 )
 
 KERNEL_INIT_FREEABLE = (
+    Stage(allow_all_gfp_bits,          "mm",     "requests may wait for memory"),
     Stage(smp_init,                    "slab",   "the other CPUs come up"),
     Stage(page_alloc_init_late,        "mm",     "the pages that were put off"),
     Stage(memblock_discard,            "mm",     "what memblock took for itself"),
@@ -166,6 +182,7 @@ START_KERNEL = (
     Stage(numa_policy_init,            "mm",     "boot takes pages from all nodes in turn"),
     Stage(vfs_caches_init,             "mm",     "hash tables spread over nodes, if there are several"),
     Stage(alternative_instructions,    "mm",     "lock prefixes patched: their table is free"),
+    Stage(rest_init,                   "mm",     "from here on there is somebody else to run while one waits"),
     Stage(kernel_init_freeable,        "kernel", "process 1", KERNEL_INIT_FREEABLE),
     Stage(mem_encrypt_free_decrypted_mem, "mm",  "a part of .bss that no CPU without encryption needs", only="x86_64"),
     Stage(free_initmem,                "mm",     "boot's own code and data are free"),

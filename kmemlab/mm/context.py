@@ -75,6 +75,16 @@ def in_atomic(current: Context) -> bool:
     return bool(current.preempt_count or current.hardirq_count)
 
 
+CPU, TASK_FLAGS = Context.cpu.index, Context.flags.index  # current.cells[…]: each request asks for these
+
+
+@invented("each request for memory asks this first, so it must cost little", traced=False)
+def may_sleep(current: Context) -> bool:
+    """Whether nothing forbids the running code to sleep: no preemption off, no interrupt handler, interrupts on."""
+    cells = current.cells
+    return not (cells[PREEMPT] or cells[HARDIRQ] or cells[IRQS_OFF])
+
+
 @kernel(
     "kernel/sched/core.c",
     "__might_resched",
@@ -86,8 +96,7 @@ def might_sleep(current: Context, where: str) -> bool:
 
     `where` is the C file of the function that may sleep.
     """
-    cells = current.cells  # every request that may sleep asks this, and nearly always it is fine
-    if not (cells[PREEMPT] or cells[HARDIRQ] or cells[IRQS_OFF]) or not current.system_state:
+    if may_sleep(current) or not current.system_state:
         return False
     current.printk.info(f"BUG: sleeping function called from invalid context at {where}")
     current.printk.info(

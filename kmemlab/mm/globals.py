@@ -19,6 +19,7 @@ from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct
+from kmemlab.types.gfp import GFP_BOOT_MASK, GFP_ZONEMASK, gfp_zone_index
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0, "Device": 0}
@@ -39,6 +40,9 @@ class Mm(Struct):
     nr_all_pages = Cell()
     dma_reserve = Cell()
     totalreserve_pages = Cell()
+    gfp_allowed_mask = Cell()  # bits that a request may have: early in boot nobody may wait
+    nopage_rs_begin = Cell()  # the rate limit of failure reports: since when, and how many
+    nopage_rs_printed = Cell()
     page_group_by_mobility_disabled = Cell()
     movable_zone = Cell()
     policy_zone = Cell()  # mm/mempolicy.c: the highest zone that memory policies apply to
@@ -79,6 +83,13 @@ class Mm(Struct):
         self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
+        # Constants, looked up at each request and each free: a zone by the four zone bits, and by Zone.slot (0: none).
+        self.gfp_zone_table = tuple(gfp_zone_index(names, bits) for bits in range(GFP_ZONEMASK + 1))
+        self.has_numa = boot.config.numa
+        self.has_dma32 = "DMA32" in names
+        none = (None,) * (MAX_NR_ZONES - len(names))
+        self.zone_table = (None, *(zone for pgdat in self.node_data for zone in (*pgdat.node_zones, *none)))
+        self.gfp_allowed_mask = GFP_BOOT_MASK
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.mempolicy = Mempolicy(nr_nodes)
         self.memtypes = Memtypes()
@@ -107,3 +118,7 @@ class Mm(Struct):
     def populated_zones(self) -> list[Zone]:
         """The zones that have memory (C's `for_each_populated_zone`)."""
         return [zone for zone in self.zones() if zone.present_pages]
+
+
+# mm.cells[…]: each request asks for these.
+GFP_ALLOWED_MASK, GROUP_BY_MOBILITY_DISABLED = Mm.gfp_allowed_mask.index, Mm.page_group_by_mobility_disabled.index

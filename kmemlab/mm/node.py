@@ -34,9 +34,7 @@ class Zonelist(Struct):
         self.zone_idx = column("B", entries)
 
 
-@kernel(
-    "include/linux/mmzone.h", "pg_data_t", left_out="LRU lists, kswapd and compaction fields: with their subsystems"
-)
+@kernel("include/linux/mmzone.h", "pg_data_t", left_out="LRU lists and compaction fields: with their subsystems")
 class PglistData(Struct):
     """One node: a stretch of page frames that lie at the same distance, and the zones that it is cut into.
 
@@ -51,11 +49,17 @@ class PglistData(Struct):
     first_deferred_pfn = U64Cell()
     min_unmapped_pages = Cell()
     min_slab_pages = Cell()
+    # what kswapd was last asked for; the highest zone is MAX_NR_ZONES if it was not asked
+    kswapd_order = Cell()
+    kswapd_highest_zoneidx = Cell()
+    kswapd_failures = Cell()  # how often in a row it could free nothing
+    kswapd_awake = Cell()  # ours: it was woken and has not gone to sleep again (C: nobody waits on kswapd_wait)
 
     vm_stat: Column
 
     def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int, nr_cpus: int) -> None:
         self.node_id = node_id
+        self.kswapd_highest_zoneidx = MAX_NR_ZONES
         self.vm_stat = column("q", NR_VM_NODE_STAT_ITEMS)
         first_slot = node_id * MAX_NR_ZONES
         pcp_heads = page.max_pfn + nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.buddy import free_one_page
+from kmemlab.mm.context import CPU
 from kmemlab.mm.fallback import rmqueue_inner
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.per_cpu_pages import (
@@ -122,7 +123,7 @@ def nr_pcp_high(zone: Zone, cpu: int, free_high: bool) -> int:
 @kernel("mm/page_alloc.c", "free_unref_page_commit")
 def free_unref_page_commit(mm: Mm, zone: Zone, pfn: int, migratetype: int, order: int) -> None:
     """Put a block at the head of this CPU's list; if the lists are too long now, give some pages back."""
-    cpu = mm.current.cpu
+    cpu = mm.current.cells[CPU]
     pcp = zone.per_cpu_pageset
     pindex = order_to_pindex(migratetype, order)
     mm.vm_event[PGFREE] += 1 << order

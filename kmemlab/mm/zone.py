@@ -82,6 +82,11 @@ class Zone(Struct):
         self.watermark = column("q", 4)
 
 
+# zone.cells[…]: each request or each free asks for these.
+NR_OWNED, ZONE_FLAGS = Zone.nr_owned.index, Zone.flags.index
+WATERMARK_BOOST, NR_RESERVED_HIGHATOMIC = Zone.watermark_boost.index, Zone.nr_reserved_highatomic.index
+
+
 @kernel("mm/page_alloc.c", "zone_init_free_lists")
 def zone_init_free_lists(zone: Zone) -> None:
     """Make every free list of the zone empty."""

@@ -141,6 +141,18 @@ def for_each_zone_zonelist(mm: Mm, zonelist: Zonelist, highidx: int = MAX_NR_ZON
             yield mm.node_data[zonelist.nid[at]].node_zones[zonelist.zone_idx[at]]
 
 
+@kernel("include/linux/mmzone.h", "first_zones_zonelist", left_out="masks of nodes", traced=False)
+def first_zones_zonelist(mm: Mm, zonelist: Zonelist, highidx: int) -> Zone | None:
+    """The best zone of the list whose index is not above `highidx`; None if there is none."""
+    at = 0
+    # Behind the last entry stand zeros (no configuration fills its list), so the search ends there at the latest.
+    while zonelist.zone_idx[at] > highidx:
+        at += 1
+    if at >= zonelist.count:
+        return None
+    return mm.node_data[zonelist.nid[at]].node_zones[zonelist.zone_idx[at]]
+
+
 @kernel("mm/page_alloc.c", "nr_free_zone_pages", formerly=("nr_free_buffer_pages", "nr_free_pagecache_pages"))
 def nr_free_zone_pages(mm: Mm, highidx: int) -> int:
     """Pages above the high watermark in the zones that the boot CPU's node uses, up to the zone index `highidx`."""

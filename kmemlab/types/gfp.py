@@ -1,8 +1,8 @@
 """GFP flags: what a caller of the page allocator asks for, bit by bit.
 
-    bit   0    1        2      3        4            5     6   7   8     …  10              11
-          DMA  HIGHMEM  DMA32  MOVABLE  RECLAIMABLE  HIGH  IO  FS  ZERO     DIRECT_RECLAIM  KSWAPD_RECLAIM
-          └──── which zone ───┘         which kind   └ how far it may go to get a page, and whether it may sleep
+bit   0    1        2      3        4            5     6   7   8     …  10              11
+      DMA  HIGHMEM  DMA32  MOVABLE  RECLAIMABLE  HIGH  IO  FS  ZERO     DIRECT_RECLAIM  KSWAPD_RECLAIM
+      └──── which zone ───┘         which kind   └ how far it may go to get a page, and whether it may sleep
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ GFP_HIGHUSER_MOVABLE = GFP_HIGHUSER | __GFP_MOVABLE
 GFP_TRANSHUGE_LIGHT = (GFP_HIGHUSER_MOVABLE | __GFP_COMP | __GFP_NOMEMALLOC | __GFP_NOWARN) & ~__GFP_RECLAIM
 GFP_TRANSHUGE = GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM
 
-__GFP_BITS = 24
+GFP_ZONEMASK = __GFP_DMA | __GFP_HIGHMEM | __GFP_DMA32 | __GFP_MOVABLE
+__GFP_BITS_SHIFT = 24
+__GFP_BITS_MASK = (1 << __GFP_BITS_SHIFT) - 1
+GFP_BOOT_MASK = __GFP_BITS_MASK & ~(__GFP_RECLAIM | __GFP_IO | __GFP_FS)
+"""What a request may ask for early in boot: there is nobody yet who could be waited for."""
 
 # The four zone bits say what is wanted; a configuration without that zone takes Normal.
 _WANTED = {
@@ -80,6 +84,46 @@ def gfp_zone_name(gfp: int) -> str:
             remedy="name one zone, or none: the request may always be met from a lower zone",
         )
     return wanted
+
+
+def gfp_zone_index(zone_names: tuple[str, ...], zone_bits: int) -> int | None:
+    """The highest zone that the four zone bits allow, as an index of a configuration's zones; None for two at once.
+
+    >>> gfp_zone_index(("DMA", "Normal", "HighMem", "Movable"), __GFP_DMA32), gfp_zone_index(("DMA",), 3)
+    (1, None)
+    """
+    wanted = _WANTED.get(zone_bits)
+    if wanted is None:
+        return None
+    return zone_names.index(wanted if wanted in zone_names else "Normal")
+
+
+# Linux names as many bits at once as it can, in this order (%pGg).
+_NAMES = (
+    "GFP_TRANSHUGE", "GFP_TRANSHUGE_LIGHT", "GFP_HIGHUSER_MOVABLE", "GFP_HIGHUSER", "GFP_USER",
+    "GFP_KERNEL_ACCOUNT", "GFP_KERNEL", "GFP_NOFS", "GFP_ATOMIC", "GFP_NOIO", "GFP_NOWAIT", "GFP_DMA",
+    "__GFP_HIGHMEM", "GFP_DMA32", "__GFP_HIGH", "__GFP_ATOMIC", "__GFP_IO", "__GFP_FS", "__GFP_NOWARN",
+    "__GFP_RETRY_MAYFAIL", "__GFP_NOFAIL", "__GFP_NORETRY", "__GFP_COMP", "__GFP_ZERO", "__GFP_NOMEMALLOC",
+    "__GFP_MEMALLOC", "__GFP_HARDWALL", "__GFP_THISNODE", "__GFP_RECLAIMABLE", "__GFP_MOVABLE", "__GFP_ACCOUNT",
+    "__GFP_WRITE", "__GFP_RECLAIM", "__GFP_DIRECT_RECLAIM", "__GFP_KSWAPD_RECLAIM", "__GFP_ZEROTAGS",
+)  # fmt: skip
+_NAMED_BITS = tuple((name, globals()[name]) for name in _NAMES)
+
+
+def gfp_text(gfp: int) -> str:
+    """A request's flags as Linux prints them.
+
+    >>> gfp_text(GFP_KERNEL | __GFP_ZERO), gfp_text(0)
+    ('GFP_KERNEL|__GFP_ZERO', 'none')
+    """
+    if not gfp:
+        return "none"
+    names = []
+    for name, bits in _NAMED_BITS:
+        if gfp & bits == bits:
+            names.append(name)
+            gfp &= ~bits
+    return "|".join([*names, f"{gfp:#x}"] if gfp else names)
 
 
 def gfp_migratetype_bits(gfp: int) -> int:

@@ -64,7 +64,7 @@ def test_a_slub_that_loses_objects_is_found_out() -> None:
     assert facts["slabs_change"] > 66
 
 
-def always_enough(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+def always_enough(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int, gfp: int) -> bool:
     return True
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from kmemlab.boot.printk import Printk
+from kmemlab.mm.context import Context
 from kmemlab.mm.mem_map import MemMap, set_page_links
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
 from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
@@ -16,7 +18,7 @@ def bare_mm(zone: Zone, boost_factor: int = 0) -> Any:
     """What functions ask `mm` for, beside its zones."""
     return SimpleNamespace(
         page=zone.page,
-        current=SimpleNamespace(cpu=0),
+        current=Context(Printk()),
         vm_event=column("q", NR_VM_EVENT_ITEMS),
         page_group_by_mobility_disabled=0,
         watermark_boost_factor=boost_factor,
