@@ -10,7 +10,7 @@ A byte that differs was written by somebody who had no business there: an overru
 from __future__ import annotations
 
 from kmemlab.alloc.kmem_cache import SLAB_CONSISTENCY_CHECKS, SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TRACE
-from kmemlab.alloc.slab_bug import BAD_POINTER, DOUBLE_FREE, WRONG_CACHE
+from kmemlab.alloc.slab_bug import BAD_POINTER, DOUBLE_FREE, OVERRUN, WRONG_CACHE
 from kmemlab.alloc.slab_memory import memset, write_memory
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, slab_address, slab_order
 from kmemlab.alloc.slub_def import SlubCache
@@ -100,7 +100,7 @@ def slab_pad_check(cache: SlubCache, slab: int) -> None:
     if damage is None:
         return
     first, last = pointer_text(cache, damage[0]), pointer_text(cache, damage[1] - 1)
-    slab_err(cache, slab, f"Padding overwritten. 0x{first}-0x{last} @offset={damage[0] - base}", "overrun", damage[0])
+    slab_err(cache, slab, f"Padding overwritten. 0x{first}-0x{last} @offset={damage[0] - base}", OVERRUN)
     print_section(cache, "Padding ", pad, remainder)
     restore_bytes(cache, "slab padding", POISON_INUSE, *damage)
 
@@ -269,7 +269,8 @@ def free_debug_processing(cache: SlubCache, slab: int, objects: tuple[int, ...],
         return False
     inuse = cache.pages.inuse[slab]
     if inuse < len(objects):
-        slab_err(cache, slab, f"Slab has {inuse} allocated objects but {len(objects)} are to be freed", DOUBLE_FREE)
+        what = f"Slab has {inuse} allocated objects but {len(objects)} are to be freed"
+        slab_err(cache, slab, what, DOUBLE_FREE, wrong)
         slab_fix(cache, f"Object at 0x{pointer_text(cache, wrong)} not freed")
         return False
     for obj in objects:

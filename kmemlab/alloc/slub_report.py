@@ -124,7 +124,8 @@ def slab_err(cache: SlubCache, slab: int, what: str, kind: str = CORRUPT, obj: i
     slab_bug(cache, what)
     print_slab_info(cache, slab)
     taint(cache)
-    report_bug(cache, kind, f"{what} (cache {cache.name})", obj or slab_address(cache.pages, slab))
+    whose = f"object {obj:#x} of {cache.name}" if obj else cache.name
+    report_bug(cache, kind, f"{what}: {whose}", obj or slab_address(cache.pages, slab), sites(cache, slab, obj))
 
 
 @kernel("mm/slub.c", "freelist_corrupted", traced=False)

@@ -48,7 +48,10 @@ from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
 from kmemlab.machine.vfs_caches import vfs_caches_init
 from kmemlab.mm.context import SYSTEM_SCHEDULING
+<<<<<<< /tmp/tmpakaklk07/cur
+=======
 from kmemlab.mm.globals import Mm
+>>>>>>> /tmp/tmpakaklk07/new
 from kmemlab.mm.pageset import setup_per_cpu_pageset
 from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
@@ -112,6 +115,7 @@ def mem_init(kernel: Kernel, until: str | None = None) -> bool:
 @kernel("init/main.c", "kernel_init_freeable", left_out="what has nothing to do with memory")
 def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
     """Process 1: what can be done only when there is a scheduler. True if stopped at `until`."""
+    kernel.mm.current.system_state = SYSTEM_SCHEDULING
     return run_column(kernel, KERNEL_INIT_FREEABLE, until)
 
 
