@@ -48,10 +48,7 @@ from kmemlab.machine.setup_arch import SETUP_ARCH, setup_arch
 from kmemlab.machine.stage import Stage, check_stage, run_column, stages_of
 from kmemlab.machine.vfs_caches import vfs_caches_init
 from kmemlab.mm.context import SYSTEM_SCHEDULING
-<<<<<<< /tmp/tmpakaklk07/cur
-=======
 from kmemlab.mm.globals import Mm
->>>>>>> /tmp/tmpakaklk07/new
 from kmemlab.mm.pageset import setup_per_cpu_pageset
 from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
