@@ -329,7 +329,7 @@ def kmem_cache_alloc_node(cache: KmemCache, gfp: int, node: int, caller: int, or
     cells[NR_HELD] += 1
     if cells[INIT_ON_ALLOC] or gfp & gfp_bits.__GFP_ZERO:
         memset(cache.common.pages, address, 0, cells[OBJECT_SIZE])
-    return address  # type: ignore[no-any-return]
+    return address
 
 
 @kernel("mm/slub.c", "kmem_cache_alloc")

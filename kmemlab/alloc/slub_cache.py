@@ -30,7 +30,7 @@ from kmemlab.alloc.slab_common import (
 from kmemlab.alloc.slab_geometry import set_geometry
 from kmemlab.alloc.slab_memory import write_number
 from kmemlab.alloc.slab_pages import slab_nid
-from kmemlab.alloc.slub_debug import SLUB_RED_ACTIVE, init_object, init_tracking
+from kmemlab.alloc.slub_debug import SLUB_RED_ACTIVE, init_object
 from kmemlab.alloc.slub_def import FULL, SlubCache, kmem_cache_debug
 from kmemlab.alloc.slub_def import PARTIAL as PARTIAL_LIST
 from kmemlab.alloc.slub_freelist import freelist_randomize, get_freepointer, set_random
@@ -43,6 +43,7 @@ from kmemlab.alloc.slub_partial import (
     nodes_of,
 )
 from kmemlab.alloc.slub_slab import inc_slabs_node, new_slab
+from kmemlab.alloc.slub_track import init_tracking
 from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import init_list_head

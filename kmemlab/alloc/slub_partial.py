@@ -235,7 +235,7 @@ def circular_freelist(cache: SlubCache, slab: int) -> Oops:
 def unfreeze_partials(cache: SlubCache, partial_slab: int) -> None:
     """A CPU's reserve goes to the nodes' lists; empty slabs that are too many there go back to the page allocator."""
     pages = cache.pages
-    discard = []
+    discard: list[int] = []
     while partial_slab:
         slab, partial_slab = partial_slab, pages.next[partial_slab]
         nid = slab_nid(pages, slab)

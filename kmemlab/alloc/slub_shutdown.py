@@ -36,7 +36,7 @@ def kmem_cache_shutdown(cache: SlubCache) -> bool:
 @kernel("mm/slub.c", "free_partial")
 def free_partial(cache: SlubCache, nid: int) -> None:
     """Give back the partial slabs of a node that are empty; list the objects of the others."""
-    discard = []
+    discard: list[int] = []
     for slab in slabs_on(cache, nid):
         if cache.pages.inuse[slab]:
             list_slab_objects(cache, slab)

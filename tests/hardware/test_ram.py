@@ -35,6 +35,19 @@ def test_ram_is_an_array_of_bytes(writes: list[tuple[int, int, int]]) -> None:
     assert ram.frames() == tuple(touched)
 
 
+@given(st.lists(st.tuples(st.integers(0, 18 * 4096), st.binary(max_size=9000)), max_size=12))
+def test_bytes_are_written_at_any_address_and_length(writes: list[tuple[int, bytes]]) -> None:
+    ram, plain = Ram(16), bytearray(b"\xff" * (32 * 4096))
+    plain[: 16 * 4096] = bytes(16 * 4096)
+    for addr, data in writes:
+        ram.write_bytes(addr, data)
+        kept = data[: max(0, 16 * 4096 - addr)]  # beyond RAM they are lost
+        plain[addr : addr + len(kept)] = kept
+    for addr, data in writes:
+        assert ram.read_bytes(addr, len(data) + 5) == plain[addr : addr + len(data) + 5]
+    assert ram.read_bytes(0, 18 * 4096) == plain[: 18 * 4096]
+
+
 def test_nobody_answers_where_there_is_no_ram() -> None:
     ram = Ram(16)
     ram.write(16 << 12, 5)
