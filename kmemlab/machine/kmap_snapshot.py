@@ -9,12 +9,20 @@ from kmemlab.alloc.bitmap import bit_is_set, for_each_set_bitrange
 from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmap_local import KM_MAX_IDX, KmapCtrl, kmap_local_addr, row_of
 from kmemlab.alloc.page_address import pkmap_addr
-from kmemlab.alloc.percpu_chunk import PCPU_BITMAP_BLOCK_BITS, PcpuChunk, Percpu, pcpu_chunk_slot, word_mask
+from kmemlab.alloc.percpu_chunk import (
+    PCPU_BITMAP_BLOCK_BITS,
+    RESERVED_CHUNK,
+    PcpuChunk,
+    Percpu,
+    pcpu_chunk_slot,
+    word_mask,
+)
 from kmemlab.boot.percpu import PCPU_MIN_ALLOC_SIZE
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 _WHY = "views get frozen facts, never live state"
+NO_LIST = -1
 NOT_THERE, EMPTY, PARTLY, FULL = "not there", "empty", "partly given out", "given out"
 
 
@@ -158,7 +166,7 @@ def chunk_snapshot(percpu: Percpu, chunk: PcpuChunk) -> ChunkSnapshot:
         tuple(page_state(chunk, page) for page in range(chunk.nr_pages)),
         chunk.free_bytes,
         chunk.contig_hint[chunk.whole] * PCPU_MIN_ALLOC_SIZE,
-        pcpu_chunk_slot(percpu, chunk),
+        NO_LIST if chunk.number == RESERVED_CHUNK else pcpu_chunk_slot(percpu, chunk),
         tuple(pieces),
     )
 

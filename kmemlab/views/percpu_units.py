@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from kmemlab.machine.kmap_snapshot import EMPTY, FULL, NOT_THERE, PARTLY, ChunkSnapshot, PercpuSnapshot
+from kmemlab.machine.kmap_snapshot import EMPTY, FULL, NO_LIST, NOT_THERE, PARTLY, ChunkSnapshot, PercpuSnapshot
 from kmemlab.types.units import size_text
 from kmemlab.views.colours import INK, LINE, SOFT_INK
 from kmemlab.views.figure import Figure
@@ -36,6 +36,11 @@ def page_runs(chunk: ChunkSnapshot) -> str:
     return ", ".join(f"{len(list(run))} {state}" for state, run in groupby(chunk.pages))
 
 
+def list_of(chunk: ChunkSnapshot) -> str:
+    """On which list a chunk belongs; the reserved one is on none."""
+    return "on no list" if chunk.slot == NO_LIST else f"list {chunk.slot}"
+
+
 def percpu_text(percpu: PercpuSnapshot) -> str:
     """Where each CPU's unit is, and each chunk with what is given out of it."""
     lines = [
@@ -46,7 +51,7 @@ def percpu_text(percpu: PercpuSnapshot) -> str:
     for chunk in percpu.chunks:
         lines.append(
             f"chunk {chunk.number} ({chunk.name}) at {chunk.base:#x}: {chunk.free_bytes} bytes free, {chunk.largest} "
-            f"in a piece as far as is known, list {chunk.slot}"
+            f"in a piece as far as is known, {list_of(chunk)}"
         )
         lines.append(f"  pages of a unit: {page_runs(chunk)}")
         lines += [f"  {offset:#x} {size:>6} bytes" for offset, size in chunk.pieces]
@@ -67,15 +72,17 @@ def drawn(percpu: PercpuSnapshot) -> Svg:
     drawing.text(
         12, 42, f"first chunk, a row a CPU; then each chunk, a cell a page: {legend}", size=10.5, fill=SOFT_INK
     )
+    digits = 8 if percpu.base >> 32 == 0 else 16
     sizes = (percpu.static_size, percpu.reserved_size, percpu.dyn_size)
     for cpu, off in enumerate(cpus):
         y, x = _TOP + cpu * _ROW, float(_LEFT)
-        drawing.text(12, y + 15, f"CPU {cpu} {percpu.base + off:016x}", size=10.5, mono=True)
+        drawing.text(12, y + 15, f"CPU {cpu} {percpu.base + off:0{digits}x}", size=10.5, mono=True)
         for (name, fill), size in zip(_AREAS, sizes, strict=True):
             width = _WIDTH * size / max(sum(sizes), 1)
             drawing.rect(x, y, width, _ROW - 6, fill=fill, stroke=LINE, note=f"{name}: {size} bytes")
-            if width > 60:
-                drawing.text(x + width / 2, y + 14, f"{name} {size_text(size)}", size=10.5, anchor="middle")
+            if width > 14:
+                label = f"{name} {size_text(size)}" if width > 60 else name[0].upper()
+                drawing.text(x + width / 2, y + 14, label, size=10.5, anchor="middle")
             x += width
     top = _TOP + len(cpus) * _ROW + 34
     for nth, chunk in enumerate(percpu.chunks):
@@ -85,7 +92,7 @@ def drawn(percpu: PercpuSnapshot) -> Svg:
 
 def draw_chunk(drawing: Svg, chunk: ChunkSnapshot, y: float) -> None:
     """The pages of one unit of a chunk, runs of one state as one box."""
-    drawing.text(12, y + 15, f"chunk {chunk.number}, list {chunk.slot}", size=11, bold=True)
+    drawing.text(12, y + 15, f"chunk {chunk.number}, {list_of(chunk)}", size=11, bold=True)
     drawing.text(
         _LEFT, y - 4, f"{chunk.name}, {chunk.base:#x}: {chunk.free_bytes} bytes free", size=10.5, fill=SOFT_INK
     )
