@@ -38,7 +38,7 @@ class Objects(RuleBasedStateMachine):
         self.held: dict[int, tuple[str, int, bytes]] = {}  # by address: the cache ("": kmalloc), the size, the mark
         self.sizes: dict[str, int] = {}
         self.failing = 0  # so many requests for pages will fail
-        self.mark = 0
+        self.mark = self.made = 0
         self.patch = livepatch(alloc_pages_inner, self.pages_or_none())
         self.patch.__enter__()
 
@@ -69,7 +69,8 @@ class Objects(RuleBasedStateMachine):
     @rule(size=st.sampled_from(SIZES), flags=st.sampled_from(FLAGS), ctor=st.booleans())
     def create(self, size: int, flags: int, ctor: bool) -> None:
         if len(self.sizes) < 5:
-            name = f"c{self.mark}-{len(self.sizes)}-{size}"
+            self.made += 1
+            name = f"cache-{self.made}"
             try:
                 self.machine.kmem_cache_create(name, size, 0, flags, constructor if ctor else None)
             except BadRequest:
