@@ -6,9 +6,10 @@ contents of the per-CPU lists are then those of the saved state.
 
 from __future__ import annotations
 
-from kmemlab.alloc.freelist import get_page_from_freelist, gfp_zone, rmqueue
+from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist, rmqueue
+from kmemlab.alloc.page_alloc import alloc_flags_nofragment
 from kmemlab.alloc.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
-from kmemlab.alloc.page_slowpath import gfp_to_alloc_flags
+from kmemlab.alloc.page_slowpath import gfp_to_alloc_flags, zones_for
 from kmemlab.alloc.prep_page import prep_new_page
 from kmemlab.machine.replay_memory import ReplayMemory, break_down_buddy_pages, put_free_ranges, set_types
 from kmemlab.machine.saved_state import KPF_LRU, SavedState, ranges_with
@@ -16,7 +17,6 @@ from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.mm.buddy import FPI_NONE
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
-from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
@@ -29,10 +29,10 @@ from kmemlab.mm.zone import (
     get_pageblock_migratetype,
     zone_init_free_lists,
 )
-from kmemlab.mm.zone_watermark_ok import ALLOC_KSWAPD, ALLOC_WMARK_LOW, wmark_pages
+from kmemlab.mm.zone_watermark_ok import ALLOC_WMARK_LOW, wmark_pages
+from kmemlab.mm.zonelist import first_zones_zonelist
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import init_list_head, list_add_tail
-from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import BadCapture
 from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_PCPTYPES
 from kmemlab.types.pageflags import PG_lru
@@ -115,29 +115,23 @@ def request_pages(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
 
     The last is for requests that Linux served after it had reclaimed: the frees are in the trace, in another order.
     """
-    kswapd = ALLOC_KSWAPD if gfp & gfp_bits.__GFP_KSWAPD_RECLAIM else 0
-    pfn = get_page_from_freelist(mm, gfp, order, ALLOC_WMARK_LOW | kswapd, nid)
+    preferred = first_zones_zonelist(mm, node_zonelist(mm, nid, gfp), gfp_zone(mm, gfp))
+    pfn = get_page_from_freelist(mm, gfp, order, ALLOC_WMARK_LOW | alloc_flags_nofragment(mm, preferred, gfp), nid)
     if pfn is None:
         pfn = get_page_from_freelist(mm, gfp, order, gfp_to_alloc_flags(gfp, order), nid)
-    if pfn is not None:
-        return pfn
-    highest = gfp_zone(mm, gfp)
-    kind = ZONELIST_NOFALLBACK if gfp & gfp_bits.__GFP_THISNODE else ZONELIST_FALLBACK
-    zonelist = mm.node_data[nid].node_zonelists[kind]
-    entries = [entry for entry in range(zonelist.count) if zonelist.zone_idx[entry] <= highest]
-    zones = [mm.node_data[zonelist.nid[entry]].node_zones[zonelist.zone_idx[entry]] for entry in entries]
-    return fullest_zone_gives(mm, zones, gfp, order, highest)
+    return fullest_zone_gives(mm, gfp, order, nid) if pfn is None else pfn
 
 
 @invented("a part of request_pages")
-def fullest_zone_gives(mm: Mm, zones: list[Zone], gfp: int, order: int, highest: int) -> int | None:
+def fullest_zone_gives(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     """A block of the zone that is least below its MIN mark."""
+    highest = gfp_zone(mm, gfp)
 
     def above_min(zone: Zone) -> int:
         return zone.vm_stat[NR_FREE_PAGES] - wmark_pages(zone, WMARK_MIN) - zone.lowmem_reserve[highest]
 
-    for zone in sorted(zones, key=above_min, reverse=True):
-        pfn = rmqueue(mm, zone, zone, order, 0, gfp_bits.gfp_migratetype_bits(gfp))
+    for zone in sorted(zones_for(mm, gfp, nid), key=above_min, reverse=True):
+        pfn = rmqueue(mm, zone, zone, order, 0, gfp_migratetype(mm, gfp))
         if pfn is not None:
             prep_new_page(mm, zone, pfn, order, gfp)
             return pfn

@@ -37,6 +37,7 @@ from kmemlab.types.gfp import gfp_migratetype_bits
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 from kmemlab.types.pageflags import PG_lru
 
+BATCHES_LATE = 4  # so many batches of requests may lie between a decision of Linux's and the same of the model's
 ROWS = 8  # of the table over time, beside those of the trace's own samples
 
 
@@ -85,6 +86,8 @@ class PolicyReplay:
         self.batched = batched_frees(events)
         self.starts, self.ends = self.runs_of_kswapd()
         self.boost = {zone.slot: zone.watermark_boost for zone in self.real.zones}  # Linux's, by its steals
+        self.zones = mm.populated_zones()
+        self.alone = dict.fromkeys((zone.slot for zone in self.zones), 0)
         self.boost_seen: dict[tuple[int, int], int] = {}
         self.counted: Counter[str] = Counter()
         self.first_other_zone = self.first_other_type = ""
@@ -138,6 +141,7 @@ class PolicyReplay:
             self.bulk_alloc(page, gfp, event.cpu)
         mine = request_pages(self.mm, gfp, order, self.mm.numa.cpu_to_node[event.cpu])
         self.counted["requests"] += 1
+        self.drop_lonely_boosts()
         if mine is None:
             self.counted["refused"] += 1
             return
@@ -264,9 +268,19 @@ class PolicyReplay:
         """kswapd takes the boosts back that it noted."""
         for zone in self.zones_of(run):
             zone.flags &= ~ZONE_RECLAIM_ACTIVE
-            seen = self.boost_seen.get((run.start, zone.slot), 0)
+            seen = self.boost_seen[run.start, zone.slot]
             self.boost[zone.slot] = max(0, self.boost.get(zone.slot, 0) - seen)
             zone.watermark_boost = max(0, zone.watermark_boost - seen)
+
+    def drop_lonely_boosts(self) -> None:
+        """A boost that Linux has not, by a steal that it did not make, would have called kswapd, which took it back."""
+        for zone in self.zones:
+            if zone.watermark_boost <= self.boost.get(zone.slot, 0):
+                self.alone[zone.slot] = 0
+                continue
+            self.alone[zone.slot] += 1
+            if self.alone[zone.slot] > BATCHES_LATE * zone.per_cpu_pageset.batch[0]:
+                zone.watermark_boost = self.boost.get(zone.slot, 0)
 
     def linux_steals(self, at: int, event: TraceEvent) -> None:
         """Linux's fallback: count it, and the boost that its kswapd will take back."""
