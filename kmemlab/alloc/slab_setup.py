@@ -60,6 +60,7 @@ def kmem_cache_create(cache: SlabCache, flags: int) -> bool:
         bool(cache.ctor),
         state.slab_max_order,
         lambda size: freelist_cache(common, size),
+        bool(common.init_on_free),
     )
     shape = shape_slab(request)
     if shape is None:

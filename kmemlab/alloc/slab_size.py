@@ -55,6 +55,7 @@ class SlabRequest:
     has_ctor: bool
     slab_max_order: int
     freelist_cache: FreelistCache
+    init_on_free: bool = False  # nothing may be left in free objects
 
 
 @invented("the fields of struct kmem_cache that say how a slab is laid out")
@@ -121,10 +122,10 @@ def off_slab_is_worth_it(request: SlabRequest, num: int) -> bool:
     return cache[0] <= request.object_size // 2
 
 
-@kernel("mm/slab.c", "set_objfreelist_slab_cache", left_out="init_on_free")
+@kernel("mm/slab.c", "set_objfreelist_slab_cache")
 def set_objfreelist_slab_cache(request: SlabRequest) -> SlabShape | None:
     """Keep the bytes in a free object: only where nobody minds what is written into free objects."""
-    if request.has_ctor or request.flags & SLAB_TYPESAFE_BY_RCU:
+    if request.init_on_free or request.has_ctor or request.flags & SLAB_TYPESAFE_BY_RCU:
         return None
     shape = calculate_slab_order(request, CFLGS_OBJFREELIST_SLAB)
     return shape if shape is not None and shape.num <= request.object_size else None

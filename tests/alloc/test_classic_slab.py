@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,19 @@ def test_off_the_slab_the_bytes_lie_in_an_object_of_kmallocs() -> None:
     machine.check()
 
 
+def test_with_init_on_free_nothing_is_left_in_free_objects() -> None:
+    spec = load_spec("tiny-128m")
+    machine = Machine.boot(replace(spec, cmdline=f"{spec.cmdline} init_on_free=1 init_on_alloc=0"), slab="SLAB")
+    machine.kmem_cache_create("a", 256, 0, SLAB_NOLEAKTRACE | SLAB_RECLAIM_ACCOUNT)
+    taken = [machine.kmem_cache_alloc("a") for _ in range(200)]
+    for address in taken:
+        machine.write(address, b"secret" * 40)
+        machine.kmem_cache_free("a", address)
+    again = [machine.kmem_cache_alloc("a") for _ in range(200)]
+    assert all(machine.read(address, 256) == bytes(256) for address in again)
+    machine.check()
+
+
 def test_reclaimable_slabs_are_counted_as_such_and_stay_small() -> None:
     machine = boot()
     machine.kmem_cache_create("inode", 1064, 0, SLAB_RECLAIM_ACCOUNT)
@@ -364,8 +378,6 @@ def test_objects_of_another_node_go_home() -> None:
 
 def test_without_aliens_they_go_home_at_once() -> None:
     spec = load_spec("numa-2x4g")
-    from dataclasses import replace
-
     machine = Machine.boot(replace(spec, cmdline=f"{spec.cmdline} noaliencache"), slab="SLAB")
     machine.kmem_cache_create("a", 512, 0, SLAB_NOLEAKTRACE)
     cache = cache_of(machine, "a")

@@ -121,6 +121,12 @@ def test_each_placement_has_its_example() -> None:
     assert placement(32) == 0  # 128 bytes don't fit into one object of 32
 
 
+def test_what_is_cleared_when_it_is_free_carries_no_list() -> None:
+    shape = shape_slab(SlabRequest(256, 256, 0, False, 1, freelist_cache, init_on_free=True))
+    assert shape is not None
+    assert (shape.placement, shape.num) == (CFLGS_OFF_SLAB, 16)
+
+
 def test_no_object_that_needs_the_bytes_of_its_own_cache() -> None:
     for answer in (None, (32, True), (4096, False)):
         shape = shape_slab(SlabRequest(1024, 1024, 0, True, 1, lambda _size, answer=answer: answer))
