@@ -20,11 +20,14 @@ from kmemlab.alloc.kmalloc_caches import (
 )
 from kmemlab.alloc.kmem_cache import (
     DEBUG_DEFAULT_FLAGS,
+    SLAB_CACHE_DMA,
     SLAB_CONSISTENCY_CHECKS,
     SLAB_KMALLOC,
     SLAB_POISON,
+    SLAB_RECLAIM_ACCOUNT,
     SLAB_RED_ZONE,
     SLAB_STORE_USER,
+    SLAB_TYPESAFE_BY_RCU,
     SlubParams,
 )
 from kmemlab.alloc.slab_common import SlabCommon
@@ -32,8 +35,11 @@ from kmemlab.alloc.slab_geometry import calculate_alignment, calculate_order, se
 from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.alloc.slub_params import kmem_cache_flags, parse_slub_params
 from kmemlab.boot.printk import Printk
+from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
 from kmemlab.machine.machine import Machine
 from kmemlab.types.errors import KernelPanic
+from tests.boot.captures import MACHINES as CAPTURES
+from tests.boot.captures import saved
 
 TABLES = json.loads((Path(__file__).parent.parent / "data" / "slab.json").read_text())
 MACHINES = [(machine, table["rows"]) for table in TABLES for machine in table["machines"]]
@@ -179,3 +185,44 @@ def test_no_caches_for_control_groups_that_pay_nothing() -> None:
     spec = {"e820": [[0, 0x9FBFF, "usable"], [0x100000, 0x7FFFFFF, "usable"]], "cmdline": "cgroup.memory=nokmem"}
     free = [cache.name for cache in Machine.boot(spec).kernel.slab.existing() if "-cg-" in cache.name]
     assert (len(charged), free) == (13, [])
+
+
+SAVED = [path.name for path in sorted(CAPTURES.iterdir()) if list(path.glob("slab_table.txt*"))]
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_every_cache_of_a_real_machine_is_laid_out_as_linux_did(name: str) -> None:
+    slab = Machine(CAPTURES / name).kernel.slab
+    parse_slub_params(slab.params, Printk())
+    present = num_present_cpus(slab.mm.boot.spec)
+    slab.params.nr_cpus = present if present > 1 else num_possible_cpus(slab.mm.boot.spec)
+    head, *rows = [line.split("\t") for line in saved(name, "slab_table.txt").splitlines()]
+    wrong, seen = [], 0
+    for row in (dict(zip(head, cells, strict=True)) for cells in rows):
+        if row["link"] != "-" or row["name"].startswith(":"):
+            # Shared by several: object_size is that of the largest, and with it the slot is the same.
+            continue
+        cache = slab.caches[1]
+        assert isinstance(cache, SlubCache)
+        cache.object_size, cache.align, cache.ctor = int(row["object_size"]), int(row["align"]), int(row["ctor"] != "-")
+        flags = sum(flag for column, flag in FLAGS.items() if row[column] == "1")
+        flags |= SLAB_KMALLOC if "kmalloc-" in row["name"] else 0
+        assert set_geometry(slab.params, cache, flags)
+        ours = [cache.size, cache.objects, cache.order, cache.cpu_partial, cache.min_partial]
+        theirs = [int(row[column]) for column in ("slab_size", "objs_per_slab", "order", "cpu_partial", "min_partial")]
+        seen += 1
+        if ours != theirs:
+            wrong.append((row["name"], ours, theirs))
+    assert wrong == []
+    assert seen > 50
+
+
+FLAGS = {
+    "reclaim_account": SLAB_RECLAIM_ACCOUNT,
+    "cache_dma": SLAB_CACHE_DMA,
+    "destroy_by_rcu": SLAB_TYPESAFE_BY_RCU,
+    "red_zone": SLAB_RED_ZONE,
+    "poison": SLAB_POISON,
+    "store_user": SLAB_STORE_USER,
+    "sanity_checks": SLAB_CONSISTENCY_CHECKS,
+}
