@@ -22,6 +22,7 @@ from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_percpu import PercpuCommands
 from kmemlab.machine.commands_slab import SlabCommands
+from kmemlab.machine.commands_slabinfo import SlabinfoCommands
 from kmemlab.machine.commands_stack import StackCommands
 from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.commands_vmalloc import VmallocCommands
@@ -47,6 +48,7 @@ class Machine(
     MempoolCommands,
     PercpuCommands,
     StackCommands,
+    SlabinfoCommands,
     TimeCommands,
     VmallocCommands,
     Commanded,

@@ -333,6 +333,22 @@ def test_arrays_can_be_made_shorter() -> None:
         do_tune_cpucache(cache, 513, 5, 2, GFP_KERNEL)
 
 
+def test_slabinfo_can_be_written() -> None:
+    machine = boot("laptop-8g")
+    machine.write_slabinfo("kmalloc-128 30 15 4\n")
+    row = next(line for line in slabinfo(machine.kernel).splitlines() if line.startswith("kmalloc-128 "))
+    assert " : tunables   30   15    4 : " in row
+    machine.write_slabinfo("kmalloc-128 30 31 4")  # a batch above the limit: C takes it and does nothing
+    cache = cache_of(machine, "kmalloc-128")
+    assert (cache.limit, cache.batchcount, cache.shared) == (30, 15, 4)
+    for text in ("kmalloc-128", "kmalloc-128 1 2", "kmalloc-128 a b c", "nobody 30 15 4", "x" * 129):
+        with pytest.raises(BadRequest, match="does not take"):
+            machine.write_slabinfo(text)
+    with pytest.raises(BadRequest, match="SLUB"):
+        Machine.boot("tiny-128m").write_slabinfo("kmalloc-128 30 15 4")
+    machine.check()
+
+
 # -- time and CPUs -----------------------------------------------------------------------------------------------------
 
 
