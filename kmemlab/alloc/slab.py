@@ -8,8 +8,9 @@ slab_grow.py         slabs come and go
 slab_lists.py        full, partial, free
 slab_alloc.py        taking an object
 slab_free.py         giving it back
-slab_create.py       caches come and go
+slab_setup.py        caches come and go
 slab_boot.py         the first ones
+slab_tune.py         /proc/slabinfo, written
 slab_reap.py         what happens from time to time, and when CPUs come and go
 slab_debug_old.py    red zones and poison
 slab_laws.py         the laws
