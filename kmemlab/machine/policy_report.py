@@ -70,15 +70,19 @@ def replay_policy(trace: str | Path) -> PolicyReport:
     state = read_saved_state(source.folder / "before")
     skipped = SkippedLines()
     total, events = 0, []
+    hardware = source.folder / "hardware.json"
+    machine = Machine.boot(hardware)
+    cpus = machine.spec.cpus.present
     for inside, event in source.window(skipped):
         total += 1
-        if inside:
+        if inside and event.cpu < cpus:
             events.append(event)
-    hardware = source.folder / "hardware.json"
+        elif inside:
+            skipped.add(event.line, f"there is no CPU {event.cpu}: this machine has {cpus}", "")
     before, after = saved_caches(source.folder / "before"), saved_caches(source.folder / "after")
     has_slabs = bool(before and after) and any(event.name in ALLOCS for event in events)
     slabs = SlabReplay(hardware, before, events) if has_slabs else None
-    run = PolicyReplay(Machine.boot(hardware).kernel.mm, state, events, slabs)
+    run = PolicyReplay(machine.kernel.mm, state, events, skipped, slabs)
     run.run()
     real = sum(cache.slabs for cache in after.values()) - sum(cache.slabs for cache in before.values())
     facts = run.facts() | {"slabs_change_real": real if has_slabs else None}

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import gt, lt
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ SAVED, BOOTED = "the saved state before/", "the model's own boot"
 # One block in so many may be taken out of turn before the order of the lists counts as wrong: Linux moves some blocks
 # without a word, few where the trace logs every steal and nothing was compacted.
 STRAY, STRAY_UNLOGGED = 1000, 20
+
+FREE = bytes(value > 0 for value in range(256))  # a map of orders becomes one of free pages
+RUN = re.compile(rb"[^\0]+")
 
 
 @invented("a replay's result is data")
@@ -252,31 +256,33 @@ def zone_verdicts(memory: ReplayMemory, after: SavedState) -> tuple[ZoneVerdict,
         linux[start:end] = b"\1" * (end - start)
     verdicts = []
     for zone in memory.zones:
-        span = range(zone.zone_start_pfn, zone_end_pfn(zone))
-        model_only = sum(1 for pfn in span if model[pfn] and not linux[pfn])
-        linux_only = sum(1 for pfn in span if linux[pfn] and not model[pfn])
+        first, last = zone.zone_start_pfn, zone_end_pfn(zone)
+        mine, theirs = model[first:last].translate(FREE), linux[first:last]
+        same = mine == theirs
         verdicts.append(
             ZoneVerdict(
-                zone.node, zone.name, tuple(zone.nr_free), after.nr_free.get((zone.node, zone.name), ()),
-                model_only, linux_only, not_joined(model, span),
+                zone.node,
+                zone.name,
+                tuple(zone.nr_free),
+                after.nr_free.get((zone.node, zone.name), ()),
+                0 if same else sum(map(gt, mine, theirs)),
+                0 if same else sum(map(lt, mine, theirs)),
+                not_joined(model[first:last], first),
             )
-        )  # fmt: skip
+        )
     return tuple(verdicts)
 
 
 @invented("a part of replay", traced=False)
-def not_joined(model: bytearray, span: range) -> int:
-    """The pages of free blocks that could have been joined and were not: then the model's lists are no buddy system."""
-    pages, at = 0, span.start
-    while at < span.stop:
-        end = at + 1
-        if model[at]:
-            while end < span.stop and model[end]:
-                end += 1
-            pages += sum(
-                1 << order
-                for pfn, order in whole_blocks(at, end)
-                if model[pfn : pfn + (1 << order)] != bytes([1 + order]) * (1 << order)
-            )
-        at = end
+def not_joined(model: bytearray, first_pfn: int) -> int:
+    """The pages of free blocks that could have been joined and were not: then the model's lists are no buddy system.
+
+    `model` has a byte a page frame from `first_pfn` on: 1 + the order of the free block that holds it, or 0.
+    """
+    pages = 0
+    for run in RUN.finditer(model):
+        for pfn, order in whole_blocks(first_pfn + run.start(), first_pfn + run.end()):
+            at = pfn - first_pfn
+            if model[at : at + (1 << order)] != bytes([1 + order]) * (1 << order):
+                pages += 1 << order
     return pages

@@ -68,24 +68,28 @@ class ExactReplay:
             "mm_page_alloc_zone_locked": self.zone_locked,
             "mm_page_alloc": self.page_alloc,
             "mm_page_free": self.page_free,
+            "mm_page_free_batched": self.page_free_batched,
             "mm_page_pcpu_drain": self.pcpu_drain,
             "mm_page_alloc_extfrag": self.steal_alone if steals_are_logged_alone else self.steal,
             "mm_compaction_isolate_freepages": self.isolate_freepages,
         }
 
-    def follow(self, event: TraceEvent) -> None:
-        """Do what one event says; an event of pages that the machine doesn't have is added to the skipped lines."""
+    def follow(self, event: TraceEvent) -> bool:
+        """Do what one event says. False for pages that the machine doesn't have: that is added to the skipped lines."""
         handler = self.handlers.get(event.name)
+        sound = True
         failed = event.name == "mm_page_alloc" and not event.fields[0]  # a request that failed has pfn 0
         if handler is not None and not failed:
             zone = self.memory.zone_of(event.fields[0])
             if zone is not None and self.fits(event, zone):
                 handler(event, zone, *event.fields)
             else:
+                sound = False
                 what = f"{event.name}: page frame {event.fields[0]:#x} is no block of this machine's memory"
                 self.skipped.add(event.line, what, "")
         if event.flags[2] == ".":
             self.last_of_task[event.cpu] = event
+        return sound
 
     def fits(self, event: TraceEvent, zone: Zone) -> bool:
         """Whether the block that an event names is aligned and lies within its zone."""
@@ -122,6 +126,9 @@ class ExactReplay:
             self.contradict(event, "it was free already")
         if direct:
             self.give(zone, pfn, order, get_pageblock_migratetype(zone.page, pfn))
+
+    def page_free_batched(self, event: TraceEvent, zone: Zone, pfn: int, order: int) -> None:
+        """A page of a list, freed before, reaches the CPU's list: the free lists don't change."""
 
     def pcpu_drain(self, event: TraceEvent, zone: Zone, pfn: int, order: int, migratetype: int) -> None:
         """A block left a CPU's list for the buddy."""

@@ -33,6 +33,7 @@ from kmemlab.mm.pcp import free_pcppages_bulk
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.types.errors import BadRequest
 from kmemlab.types.gfp import gfp_migratetype_bits
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 from kmemlab.types.pageflags import PG_lru
@@ -62,7 +63,12 @@ class PolicyReplay:
     """The model, Linux's own lists beside it, and what is counted."""
 
     def __init__(
-        self, mm: Mm, state: SavedState, events: Sequence[TraceEvent], slabs: SlabReplay | None = None
+        self,
+        mm: Mm,
+        state: SavedState,
+        events: Sequence[TraceEvent],
+        skipped: SkippedLines,
+        slabs: SlabReplay | None = None,
     ) -> None:
         """`mm` is the page allocator of the machine, booted; `events` are those between the two saved states."""
         self.mm = mm
@@ -71,7 +77,7 @@ class PolicyReplay:
         order = mm.page.pageblock_order
         types = pageblock_types(state, first_types(events, order))
         self.real = memory_of_saved(state, types)
-        self.exact = ExactReplay(self.real, SkippedLines(), False)
+        self.exact = ExactReplay(self.real, skipped, False)
         free = free_page_map(self.real)
         waiting = waiting_in_pcp(events, free, order)
         put_in_state(mm, state, types, waiting)
@@ -116,11 +122,11 @@ class PolicyReplay:
         with livepatch(steal_suitable_fallback, counting):
             original = steal_suitable_fallback.original  # type: ignore[attr-defined]
             for at, event in enumerate(self.events):
-                self.exact.follow(event)
+                sound = self.exact.follow(event)
                 for run in self.starts.get(at, ()):
                     self.kswapd_starts(run)
                 handler = handlers.get(event.name)
-                if handler is not None:
+                if handler is not None and sound:
                     handler(at, event)
                 for run in self.ends.get(at, ()):
                     self.kswapd_ends(run)
@@ -139,7 +145,10 @@ class PolicyReplay:
         self.forget(pfn, order)
         for page in self.bulk.taken(pfn):
             self.bulk_alloc(page, gfp, event.cpu)
-        mine = request_pages(self.mm, gfp, order, self.mm.numa.cpu_to_node[event.cpu])
+        try:
+            mine = request_pages(self.mm, gfp, order, self.mm.numa.cpu_to_node[event.cpu])
+        except BadRequest:  # flags that no caller of Linux's could give
+            mine = None
         self.counted["requests"] += 1
         self.drop_lonely_boosts()
         if mine is None:

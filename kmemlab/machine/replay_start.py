@@ -7,10 +7,10 @@ A page that is handed to a caller, and was neither free nor seen before, had wai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kmemlab.machine.replay_exact import PAGE_ALLOC_COSTLY_ORDER
-from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, KPF_SLAB, SavedState, SavedZone
+from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, KPF_SLAB, SavedState
 from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.sim.kernel import invented
 from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE
@@ -47,10 +47,11 @@ def pageblock_types(state: SavedState, first: dict[int, int]) -> dict[int, int]:
 
     Of those without an event the ones with most slab pages and fewest of programs are taken for what can't be moved.
     """
-    types = dict(first)
+    types: dict[int, int] = {}
     for zone in state.populated():
         order = state.pageblock_order
         blocks = range(zone.start_pfn >> order, (zone.end_pfn - 1 >> order) + 1)
+        types.update({block: first[block] for block in blocks if block in first})
         left = Counter(dict(enumerate(state.pageblocks.get(zone.key, ()))))
         left.subtract(first[block] for block in blocks if block in first)
         unknown = sorted((block for block in blocks if block not in first), key=movable_rank(state))
@@ -62,7 +63,7 @@ def pageblock_types(state: SavedState, first: dict[int, int]) -> dict[int, int]:
 
 
 @invented("a part of pageblock_types", traced=False)
-def movable_rank(state: SavedState):  # type: ignore[no-untyped-def]
+def movable_rank(state: SavedState) -> Callable[[int], tuple[int, int]]:
     """How likely a pageblock is movable: pages that programs use count for it, pages of slabs against."""
     rank: Counter[int] = Counter()
     for start, pages, flags in state.flags:
@@ -96,9 +97,3 @@ def waiting_in_pcp(events: Iterable[TraceEvent], free: bytearray, pageblock_orde
             elif event.name == "mm_page_pcpu_drain":
                 drained.append(event)
     return taken + drained[::-1]
-
-
-@invented("a saved state is data", traced=False)
-def zone_of_saved_block(state: SavedState, pfn: int) -> SavedZone | None:
-    """The zone that spans a page frame."""
-    return next((zone for zone in state.populated() if zone.start_pfn <= pfn < zone.end_pfn), None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import random
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,33 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert 95 <= report["migratetype_agree"] <= 100
     assert {"fallbacks", "fallbacks_real"} <= report.keys()
     assert report["slabs_change"] is report["slabs_change_real"] is None
+
+
+DAMAGE: tuple[tuple[str, str], ...] = (
+    ("order=0", "order=10"),
+    ("pfn=0x", "pfn=0x7"),
+    ("[000]", "[003]"),
+    ("mm_page_alloc:", "mm_page_free:"),
+    ("GFP_HIGHUSER", "GFP_DMA|GFP_DMA32"),
+    ("migratetype=1", "migratetype=4"),
+)
+
+
+@pytest.mark.parametrize("mode", [[], ["--policy"]])
+def test_a_damaged_trace_is_replayed_to_its_end(
+    mode: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = random.Random(1)
+    trace = copy_of("oom-192m", tmp_path)
+    lines = lzma.decompress((trace / "events.txt.xz").read_bytes()).decode().split("\n")
+    for at in generator.sample(range(1000, 150_000), 2000):
+        if "tracing_mark" not in lines[at]:
+            lines[at] = lines[at].replace(*generator.choice(DAMAGE))
+    (trace / "events.txt.xz").write_bytes(lzma.compress("\n".join(lines).encode(), preset=0))
+    assert main(["replay", "--json", *mode, str(trace)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["skipped_lines"] > 100
+    assert all(0 < bad["line"] <= len(lines) and bad["what"] for bad in report["skipped"])
 
 
 @pytest.mark.parametrize("spoil", ["before", "hardware.json", "version.txt"])
