@@ -37,7 +37,7 @@ def _masks(start: int, nr: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-@kernel("include/asm-generic/bitops/non-atomic.h", "test_bit", traced=False)
+@kernel("include/linux/bitops.h", "test_bit", traced=False)
 def bit_is_set(words: Column, bit: int) -> bool:
     """Whether a bit is set."""
     return bool(words[bit // BITS_PER_WORD] >> bit % BITS_PER_WORD & 1)

@@ -40,7 +40,7 @@ from kmemlab.types.units import PAGE_SIZE, pfn_down, pfn_up, round_up
 MOST_WARNINGS = 10
 
 
-@kernel("mm/percpu.c", "pcpu_addr_to_pcpu_ptr", left_out="__per_cpu_start: 0 here, as it is on x86-64", traced=False)
+@kernel("mm/percpu.c", "__addr_to_pcpu_ptr", left_out="__per_cpu_start: 0 here, as it is on x86-64", traced=False)
 def addr_to_pcpu_ptr(percpu: Percpu, addr: int) -> int:
     """The pointer that stands for an address in the unit at offset 0."""
     return addr - percpu.units.base_addr & word_mask(percpu.mm)
@@ -188,7 +188,7 @@ def alloc_percpu(percpu: Percpu, size: int, align: int) -> int | None:
     return pcpu_alloc(percpu, size, align, False, GFP_KERNEL)
 
 
-@kernel("mm/percpu.c", "__alloc_reserved_percpu", formerly=("percpu_modalloc",))
+@kernel("mm/percpu.c", "__alloc_reserved_percpu")
 def alloc_reserved_percpu(percpu: Percpu, size: int, align: int) -> int | None:
     """The same for the DEFINE_PER_CPU variables of a module: from the reserved area, if there is one."""
     return pcpu_alloc(percpu, size, align, True, GFP_KERNEL)

@@ -49,10 +49,11 @@ def pcpu_alloc_chunk(percpu: Percpu) -> PcpuChunk:
 @kernel("mm/percpu-vm.c", "pcpu_create_chunk")
 def pcpu_create_chunk(percpu: Percpu, gfp: int) -> PcpuChunk | None:
     """A new chunk in vmalloc's area; None if that has no room at the distances of the units."""
+    chunk = pcpu_alloc_chunk(percpu)
     vms = pcpu_get_vm_areas(percpu.mm, percpu.units.groups(), percpu.units.atom_size)
     if vms is None:
+        forget(chunk)
         return None
-    chunk = pcpu_alloc_chunk(percpu)
     for group, vm in enumerate(vms):
         chunk.vms[group] = vm
     first = percpu.mm.vmalloc.vms.addr[vms[0]]

@@ -183,7 +183,7 @@ def account_kernel_stack(stacks: ThreadStacks, stack: int, account: int) -> None
         node.vm_stat[NR_KERNEL_STACK_KB] += account * PAGE_SIZE // KIB
 
 
-@kernel("include/linux/sched/task_stack.h", "set_task_stack_end_magic", formerly=("setup_thread_stack",), traced=False)
+@kernel("kernel/fork.c", "set_task_stack_end_magic", traced=False)
 def set_task_stack_end_magic(stacks: ThreadStacks, stack: int) -> None:
     """Write the number at the far end of the stack that is gone when the stack was used up."""
     store(stacks.mm.boot, stack, STACK_END_MAGIC, stacks.mm.boot.config.sizeof_pointer)

@@ -27,7 +27,7 @@ from kmemlab.machine.vmallocinfo import vmallocinfo
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.vmap_area import FREE_VMAP_AREA_ROOT, vmap_areas
 from kmemlab.sim.livepatch import livepatch
-from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory
+from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory, TooLarge
 from kmemlab.types.gfp import GFP_ATOMIC, GFP_KERNEL
 from kmemlab.types.units import MIB, PAGE_SIZE
 from tests.alloc.kmap_bench import machine_of, state
@@ -256,6 +256,17 @@ def test_no_addresses_no_memory() -> None:
     assert machine.dmesg().splitlines()[-1] == (
         "percpu: allocation failed, size=32768 align=8 atomic=0, failed to allocate new chunk"
     )
+    assert sum(chunk.in_use for chunk in machine.kernel.percpu.chunks) == 1
+    machine.check()
+
+
+def test_more_chunks_than_the_model_has() -> None:
+    machine = machine_of("i386-256m")
+    while not machine.kernel.percpu.chunks[-1].in_use or machine.kernel.percpu.chunks[-1].free_bytes >= 32768:
+        machine.alloc_percpu(32768)
+    with pytest.raises(TooLarge, match="32 chunks of per-CPU memory"):
+        machine.alloc_percpu(32768)
+    machine.check()
 
 
 # -- giving back -------------------------------------------------------------------------------------------------------
