@@ -66,6 +66,9 @@ def vm_area_alloc_pages(
         if order:
             split_page(mm, pfn, order)
         pfns += range(pfn, pfn + (1 << order))
+    if gfp & gfp_bits.__GFP_ZERO:  # C's page allocator does it page by page
+        for pfn in pfns:
+            mm.boot.ram.clear_page(pfn)
     return pfns
 
 
@@ -246,9 +249,7 @@ def vmalloc_user(mm: Mm, size: int, caller: str) -> int:
 @kernel("mm/vmalloc.c", "vmalloc_32")
 def vmalloc_32(mm: Mm, size: int, caller: str) -> int:
     """Pages below 4 GiB: for devices with 32 address lines. Raises `OutOfMemory`."""
-    # On i386 ordinary pages of the kernel lie there in any case.
-    gfp = GFP_KERNEL if mm.boot.config.highmem else gfp_bits.GFP_DMA32 | GFP_KERNEL
-    return vmalloc_node_inner(mm, size, 1, gfp, NUMA_NO_NODE, caller)
+    return vmalloc_node_inner(mm, size, 1, gfp_bits.GFP_DMA32 | GFP_KERNEL, NUMA_NO_NODE, caller)
 
 
 @kernel("mm/vmalloc.c", "vmalloc_huge")
