@@ -86,7 +86,7 @@ class BulkRequests:
         if key is None:
             return []
         blocks = self.lists[key]
-        before = []
+        before: list[int] = []
         while blocks[0] != pfn and len(before) < MOST_AT_ONCE:
             before.append(blocks.popleft())
         if blocks[0] != pfn or key[2]:  # only single pages are taken in bulk
