@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kmemlab.machine.replay_memory import free_page_map, memory_of_saved, whole_blocks
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.replay_memory import free_page_map, memory_of_booted, memory_of_saved, whole_blocks
 from kmemlab.machine.saved_state import SavedState, read_saved_state
 from kmemlab.mm.check_zone import check_zone
-from kmemlab.mm.zone import NR_FREE_PAGES
+from kmemlab.mm.zone import NR_FREE_PAGES, free_blocks
 from kmemlab.types.errors import BadCapture
 from tests.machine.traces import TRACES, copy_of, write_state
 
@@ -82,3 +83,16 @@ def test_a_missing_text_is_named(tmp_path: Path) -> None:
 
 def test_a_state_without_zones_has_nothing_free() -> None:
     assert memory_of_saved(SavedState((), {}, ())).zones == ()
+
+
+def test_a_booted_machine_has_every_free_block_threaded() -> None:
+    machine = Machine.boot("laptop-8g")
+    before = [list(zone.nr_free) for zone in machine.zones]
+    memory = memory_of_booted(machine.kernel.mm)
+    assert [zone.runs.count for zone in memory.zones] == [0] * len(before)
+    assert [list(zone.nr_free) for zone in memory.zones] == before
+    for zone in memory.zones:
+        check_zone(zone)
+        assert sum(1 for order in range(11) for kind in range(5) for _ in free_blocks(zone, order, kind)) == sum(
+            zone.nr_free
+        )
