@@ -58,7 +58,7 @@ def alloc_flags_nofragment(mm: Mm, preferred_zone: Zone | None, gfp: int) -> int
         return alloc_flags
     # With one node DMA32 has memory wherever Normal has.
     dma32 = mm.node_data[preferred_zone.node].node_zones[ZONE_DMA32]
-    return alloc_flags if sum(mm.numa.node_online) > 1 and not dma32.present_pages else alloc_flags | ALLOC_NOFRAGMENT
+    return alloc_flags if not dma32.present_pages and sum(mm.numa.node_online) > 1 else alloc_flags | ALLOC_NOFRAGMENT
 
 
 @kernel("include/linux/sched/mm.h", "might_alloc", left_out="lockdep", traced=False)

@@ -6,16 +6,21 @@ __free_pages ──▶ free_the_page ┬▶ free_unref_page ──▶ free_unref
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kmemlab.alloc.wrong_free import wrong_free
 from kmemlab.mm.buddy import FPI_NONE, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.page_poison import treat_free_pages
+from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.pcp import free_unref_page_commit
 from kmemlab.mm.per_cpu_pages import pcp_allowed_order
 from kmemlab.mm.vm_event import PGFREE
 from kmemlab.mm.zone import NR_OWNED, Zone, get_pageblock_migratetype
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
+from kmemlab.types.pageflags import PG_head
 
 
 @kernel("include/linux/mm.h", "page_zone", traced=False)
@@ -25,19 +30,31 @@ def page_zone(mm: Mm, pfn: int) -> Zone | None:
     return mm.zone_table[page_zone_id(page, pfn)] if 0 <= pfn < page.max_pfn else None
 
 
-@kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, poisoning, page_owner")
-def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
-    """Check that the block is one that somebody holds, of this order; from now on nobody does. Returns its zone.
+@invented("C trusts its callers", traced=False)
+def held_zone(mm: Mm, pfn: int, order: int) -> Zone:
+    """The zone of a block that somebody holds with this order.
 
     Raises `BadRequest` for a block that was never handed out or has another order, `DoubleFree` for one that is free.
     """
     zone = page_zone(mm, pfn)
     if zone is None or zone.page.owned[pfn] != 1 + order:
         raise wrong_free(mm.page, zone, pfn, order)
+    return zone
+
+
+@kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, page_owner, KASAN")
+def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
+    """From now on nobody holds the block: its flags are gone, and perhaps its contents. Returns its zone.
+
+    Raises `BadRequest` and `DoubleFree` for a block that nobody holds with this order.
+    """
+    zone = held_zone(mm, pfn, order)
     page = zone.page
     page.refcount[pfn] = 0
     page.owned[pfn] = 0
+    page.flags[pfn] = 0
     zone.cells[NR_OWNED] -= 1 << order
+    treat_free_pages(mm, pfn, 1 << order)
     return zone
 
 
@@ -73,7 +90,38 @@ def free_the_page(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
         free_pages_ok(mm, zone, pfn, order, FPI_NONE)
 
 
-@kernel("mm/page_alloc.c", "__free_pages", left_out="compound pages, a reference that somebody else still holds")
+@kernel("mm/page_alloc.c", "__free_pages")
 def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
-    """Drop the reference on a block; it was the last, so the block is free again."""
-    free_the_page(mm, free_pages_prepare(mm, pfn, order), pfn, order)
+    """Drop a reference on a block; if it was the last, the block is free again.
+
+    If somebody else still refers to its first page, only the other pages are freed, unless all are one large page.
+    """
+    page, zone = mm.page, held_zone(mm, pfn, order)
+    if page.refcount[pfn] <= 1:
+        free_the_page(mm, free_pages_prepare(mm, pfn, order), pfn, order)
+        return
+    page.refcount[pfn] -= 1
+    if not page_has_flag(page, pfn, PG_head):
+        page.owned[pfn] = 1  # what is left of the block; who drops the last reference frees it
+        zone.cells[NR_OWNED] -= (1 << order) - 1
+        while order > 0:
+            order -= 1
+            treat_free_pages(mm, pfn + (1 << order), 1 << order)
+            free_the_page(mm, zone, pfn + (1 << order), order)
+
+
+@kernel("include/linux/mm.h", "put_page", left_out="pages of devices; large pages by one of their parts")
+def put_page(mm: Mm, pfn: int) -> None:
+    """Drop a reference on a page, large or not; the last one frees it. Raises as `free_pages_inner` does."""
+    if mm.page.owned[pfn] and mm.page.refcount[pfn] > 1:
+        mm.page.refcount[pfn] -= 1
+    else:
+        free_pages_inner(mm, pfn, max(mm.page.owned[pfn] - 1, 0))
+
+
+@kernel("mm/page_alloc.c", "free_unref_page_list", left_out="letting go of the lists' lock after each 32 pages")
+def free_unref_page_list(mm: Mm, pfns: Sequence[int]) -> None:
+    """Free many single pages that nobody refers to any more: all are made ready first, then they go on the lists."""
+    zones = [free_pages_prepare(mm, pfn, 0) for pfn in pfns]
+    for zone, pfn in zip(zones, pfns, strict=True):
+        free_unref_page(mm, zone, pfn, 0)

@@ -22,6 +22,7 @@ from kmemlab.types.errors import TooLarge
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 WORDS = PAGE_SIZE // 8  # words of 8 bytes in a frame
+_EACH_BYTE = 0x0101010101010101
 
 
 @invented("RAM is hardware")
@@ -35,10 +36,12 @@ class Ram(Struct):
     """
 
     nr_places = Cell()  # how many frames have a place
+    has_filled = Cell()  # whether `filled` was ever written
 
     words: Column
     place: Column
     frame: Column
+    filled: Column
 
     def __init__(self, max_pfn: int, nr_places: int = 0) -> None:
         """`nr_places` is how many frames can have contents, if not as many as this computer takes without cost."""
@@ -48,6 +51,7 @@ class Ram(Struct):
         self.words = column("Q", (1 + nr_places) * WORDS)
         self.place = column(index_typecode(nr_places), max_pfn)
         self.frame = column("q", 1 + nr_places)  # place 0 stays empty: a 0 in `place` means "none"
+        self.filled = column("B", max_pfn)  # the byte that a frame without a place is full of
 
     def read(self, addr: int, size: int = 8) -> int:
         """The number of `size` (4 or 8) bytes at a physical address that is a multiple of `size`.
@@ -58,7 +62,7 @@ class Ram(Struct):
         if pfn >= self.max_pfn:
             return (1 << 8 * size) - 1
         place = self.place[pfn]
-        word = self.words[place * WORDS + (addr >> 3 & WORDS - 1)] if place else 0
+        word = self.words[place * WORDS + (addr >> 3 & WORDS - 1)] if place else self.filled[pfn] * _EACH_BYTE
         return word if size == 8 else word >> 8 * (addr & 4) & 0xFFFFFFFF
 
     def write(self, addr: int, value: int, size: int = 8) -> None:
@@ -106,7 +110,7 @@ class Ram(Struct):
             return b"\xff" * length
         place = self.place[pfn]
         if not place:
-            return bytes(length)
+            return bytes((self.filled[pfn],)) * length
         first, last = within >> 3, within + length + 7 >> 3
         words = plain_column(self.words)[place * WORDS + first : place * WORDS + last]
         return struct.pack(f"<{last - first}Q", *words)[within & 7 : (within & 7) + length]
@@ -137,15 +141,33 @@ class Ram(Struct):
             self.nr_places = place
             self.place[pfn] = place
             self.frame[place] = pfn
+            if self.filled[pfn]:
+                self._fill_place(place, self.filled[pfn])
+                self.filled[pfn] = 0
         return place
 
     def clear_page(self, pfn: int) -> None:
         """Fill a frame with zeros."""
-        place = self.place[pfn]
-        if place:
-            for at in range(place * WORDS, (place + 1) * WORDS):
-                if self.words[at]:
-                    self.words[at] = 0
+        if self.place[pfn] or self.filled[pfn]:
+            self.fill_pages(pfn, 1, 0)
+
+    def fill_pages(self, pfn: int, count: int, byte: int) -> None:
+        """Fill frames with one byte; those that have no contents of their own still take no memory."""
+        if byte or self.has_filled:
+            self.filled[pfn : pfn + count] = memoryview(bytes((byte,)) * count)
+            self.has_filled = 1
+        places = self.place[pfn : pfn + count]
+        if any(places):
+            for nth, place in enumerate(places):
+                if place:
+                    self._fill_place(place, byte)
+                    self.filled[pfn + nth] = 0
+
+    def _fill_place(self, place: int, byte: int) -> None:
+        page = array("Q", [byte * _EACH_BYTE]) * WORDS
+        at = place * WORDS
+        if plain_column(self.words)[at : at + WORDS] != memoryview(page):
+            self.words[at : at + WORDS] = memoryview(page)
 
     def frames(self) -> tuple[int, ...]:
         """The frames that were ever written, in the order in which they were written first."""
@@ -163,6 +185,7 @@ class Ram(Struct):
             words=column("Q", len(self.words)),
             place=column(plain_column(self.place).format, self.max_pfn),  # type: ignore[arg-type]
             frame=column("q", len(self.frame)),
+            filled=copy_column(plain_column(self.filled)) if self.has_filled else column("B", self.max_pfn),
         )
         twin.words[: used * WORDS] = plain_column(self.words)[: used * WORDS]
         twin.frame[:used] = plain_column(self.frame)[:used]

@@ -14,6 +14,7 @@ from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER_NR_PAGES, PAGEBLOCK_ORDER, PAGES_PER_SECTION
 from kmemlab.mm.node import ZONELIST_FALLBACK, pgdat_end_pfn
+from kmemlab.mm.page_poison import treat_free_pages
 from kmemlab.mm.vm_event import PGFREE
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
@@ -48,6 +49,7 @@ def free_pages_core(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     """The first time that a block becomes free: it is the zone's to manage from now on."""
     zone.managed_pages += 1 << order
     mm.vm_event[PGFREE] += 1 << order
+    treat_free_pages(mm, pfn, 1 << order)
     # At the tail: what was there from boot stays whole longest.
     free_one_page(zone, pfn, order, get_pageblock_migratetype(mm.page, pfn), FPI_TO_TAIL)
 
@@ -94,6 +96,7 @@ def hand_over_run(mm: Mm, zone: Zone, pfn: int, end_pfn: int) -> bool:
     if not add_free_run(zone, pfn, end_pfn, get_pageblock_migratetype(mm.page, pfn)):
         return False
     zone.managed_pages += end_pfn - pfn
+    treat_free_pages(mm, pfn, end_pfn - pfn)
     mm.vm_event[PGFREE] += end_pfn - pfn
     return True
 

@@ -7,12 +7,13 @@ from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.smp import num_online_cpus, num_possible_cpus
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_poison import treat_free_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import KIB, PAGE_SIZE, pfn_down, pfn_up, round_up
 
 
-@kernel("mm/page_alloc.c", "free_reserved_area", left_out="poisoning")
+@kernel("mm/page_alloc.c", "free_reserved_area", left_out="filling the area with a byte of the caller's choice")
 def free_reserved_area(mm: Mm, start: int, end: int, what: str) -> None:
     """Give the whole pages of [start, end) to their zones, and say so."""
     first, last = pfn_up(start), pfn_down(end)
@@ -34,6 +35,7 @@ def free_reserved_page(mm: Mm, pfn: int) -> None:
         )
     zone.managed_pages += 1
     mm.totalram_pages += 1
+    treat_free_pages(mm, pfn, 1)
     free_the_page(mm, zone, pfn, 0)
 
 

@@ -15,6 +15,7 @@ from kmemlab.mm.buddy import free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.page_poison import treat_free_pages
 from kmemlab.mm.vm_event import PGFREE
 from kmemlab.mm.zone import Zone, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import kernel
@@ -49,6 +50,7 @@ def add_highpages_with_active_regions(mm: Mm, zone: Zone) -> None:
 def free_highmem_block(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     """Free a block that no page lies beside but in its own zone; its last page decides whose list it goes on."""
     migratetype = get_pageblock_migratetype(zone.page, pfn + (1 << order) - 1)
+    treat_free_pages(mm, pfn, 1 << order)
     free_one_page(zone, pfn, order, migratetype)
     mm.vm_event[PGFREE] += 1 << order
     zone.managed_pages += 1 << order

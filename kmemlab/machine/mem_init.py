@@ -30,20 +30,29 @@ from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.units import GIB, U64_MAX, pfn_down, pfn_up
 
 
-@kernel("init/main.c", "report_meminit", left_out="other compilers")
-def report_meminit(mm: Mm) -> None:
-    """Say whether pages and objects are cleared when they are given out, and when they come back."""
+@kernel("mm/page_alloc.c", "init_mem_debugging_and_hardening", left_out="debug_pagealloc, page_owner")
+def init_mem_debugging_and_hardening(mm: Mm) -> None:
+    """Find out what shall be done to the contents of pages; poisoning rules out clearing."""
     cmdline = mm.boot.spec.cmdline
     alloc = bool_option(cmdline_find_option(cmdline, "init_on_alloc"), default=True)
     free = bool_option(cmdline_find_option(cmdline, "init_on_free"), default=False)
-    if (alloc or free) and bool_option(cmdline_find_option(cmdline, "page_poison"), default=False):
+    poison = bool_option(cmdline_find_option(cmdline, "page_poison"), default=False)
+    if (alloc or free) and poison:
         mm.boot.printk.info(
             "mem auto-init: CONFIG_PAGE_POISONING is on, will take precedence over init_on_alloc and init_on_free"
         )
         alloc = free = False
-    on = {True: "on", False: "off"}
-    mm.boot.printk.info(f"mem auto-init: stack:all(zero), heap alloc:{on[alloc]}, heap free:{on[free]}")
-    if free:
+    mm.init_on_alloc, mm.init_on_free, mm.page_poisoning = int(alloc), int(free), int(poison)
+
+
+@kernel("init/main.c", "report_meminit", left_out="other compilers")
+def report_meminit(mm: Mm) -> None:
+    """Say whether pages and objects are cleared when they are given out, and when they come back."""
+    on = ("off", "on")
+    mm.boot.printk.info(
+        f"mem auto-init: stack:all(zero), heap alloc:{on[mm.init_on_alloc]}, heap free:{on[mm.init_on_free]}"
+    )
+    if mm.init_on_free:
         mm.boot.printk.info("mem auto-init: clearing system memory may take some time...")
 
 

@@ -36,6 +36,7 @@ from kmemlab.machine.free_reserved import (
 from kmemlab.machine.highmem import set_highmem_pages_init
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.mem_init import (
+    init_mem_debugging_and_hardening,
     mem_init_print_info,
     memblock_free_all,
     preallocate_vmalloc_pages,
@@ -112,7 +113,6 @@ def mem_init(kernel: Kernel, until: str | None = None) -> bool:
 @kernel("init/main.c", "kernel_init_freeable", left_out="what has nothing to do with memory")
 def kernel_init_freeable(kernel: Kernel, until: str | None = None) -> bool:
     """Process 1: what can be done only when there is a scheduler. True if stopped at `until`."""
-    kernel.mm.current.system_state = SYSTEM_SCHEDULING
     return run_column(kernel, KERNEL_INIT_FREEABLE, until)
 
 
@@ -172,6 +172,7 @@ START_KERNEL = (
     Stage(vfs_caches_init_early,       "mm",     "hash tables, the last large pieces that memblock gives"),
     Stage(setup_cpu_entry_areas,       "boot",   "page tables for what CPUs enter the kernel by", only="x86_64"),
     Stage(setup_cpu_entry_area_ptes,   "boot",   "the same, of i386", only="i386"),
+    Stage(init_mem_debugging_and_hardening, "mm", "what shall be done to the contents of pages"),
     Stage(report_meminit,              "mm",     "are pages cleared when they are given out?"),
     Stage(stack_depot_early_init,      "mm",     "a table of call stacks, if slabs shall remember them"),
     Stage(mem_init,                    "kernel", "memblock hands over to the page allocator", MEM_INIT),

@@ -40,6 +40,10 @@ class Mm(Struct):
     nr_all_pages = Cell()
     dma_reserve = Cell()
     totalreserve_pages = Cell()
+    # what is done to pages: init_on_alloc=, init_on_free=, page_poison= on the command line
+    init_on_alloc = Cell()
+    init_on_free = Cell()
+    page_poisoning = Cell()
     gfp_allowed_mask = Cell()  # bits that a request may have: early in boot nobody may wait
     nopage_rs_begin = Cell()  # the rate limit of failure reports: since when, and how many
     nopage_rs_printed = Cell()
@@ -122,3 +126,4 @@ class Mm(Struct):
 
 # mm.cells[…]: each request asks for these.
 GFP_ALLOWED_MASK, GROUP_BY_MOBILITY_DISABLED = Mm.gfp_allowed_mask.index, Mm.page_group_by_mobility_disabled.index
+INIT_ON_ALLOC, INIT_ON_FREE, PAGE_POISONING = Mm.init_on_alloc.index, Mm.init_on_free.index, Mm.page_poisoning.index
