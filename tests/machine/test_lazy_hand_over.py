@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from kmemlab.machine.deferred_init import hand_over_run
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.snapshot import frame_map, zone_snapshot
+from kmemlab.mm.check_zone import BrokenLaw, check_zone
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.zone import TOP_ORDER, Zone
 from kmemlab.sim.livepatch import livepatch
@@ -91,3 +93,41 @@ def test_a_run_rewinds() -> None:
     assert [zone_snapshot(zone) for zone in machine.zones] == before
     machine.check()
     machine.stop_recording()
+
+
+def longer(zone: Zone) -> None:
+    zone.runs.end[0] += 1024
+
+
+def ragged(zone: Zone) -> None:
+    zone.runs.end[0] -= 7
+
+
+def beyond_the_zone(zone: Zone) -> None:
+    zone.runs.end[0] = zone.zone_start_pfn + zone.spanned_pages + 1024 & -1024
+
+
+def begins_elsewhere(zone: Zone) -> None:
+    zone.runs.start[0] -= 1024
+
+
+def not_counted(zone: Zone) -> None:
+    zone.nr_free[TOP_ORDER] -= 1
+
+
+def marked_behind_it(zone: Zone) -> None:
+    zone.page.buddy[zone.zone_start_pfn + 3] = 1
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [longer, ragged, beyond_the_zone, begins_elsewhere, not_counted, marked_behind_it],
+    ids=lambda f: f.__name__,
+)
+def test_the_laws_of_a_run_catch(defect: Callable[[Zone], None]) -> None:
+    machine = Machine.boot(SPEC)
+    zone = next(zone for zone in machine.zones if zone.runs.count)
+    check_zone(zone)
+    defect(zone)
+    with pytest.raises(BrokenLaw):
+        check_zone(zone)
