@@ -102,7 +102,7 @@ def alloc_single_from_partial(cache: SlubCache, nid: int, slab: int, orig_size: 
     pages = cache.pages
     obj = pages.freelist[slab]
     pages.freelist[slab] = get_freepointer(cache, obj)
-    pages.inuse[slab] += 1
+    pages.inuse[slab] = pages.inuse[slab] + 1 & 0xFFFF
     if not alloc_debug_processing(cache, slab, obj, orig_size):
         remove_partial(cache, nid, slab)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.slab_bug import LEAK
+from kmemlab.alloc.slab_bug import CORRUPT, LEAK, Oops, bug_at
 from kmemlab.alloc.slab_common import report_bug
 from kmemlab.alloc.slab_pages import slab_address, virt_to_slab
 from kmemlab.alloc.slub_def import FULL, SlubCache
@@ -112,6 +112,8 @@ def shrink_node(cache: SlubCache, nid: int) -> None:
     promote: list[list[int]] = [[] for _ in range(SHRINK_PROMOTE_MAX)]  # by the number of free objects - 1
     for slab in slabs_on(cache, nid):
         free = pages.objects[slab] - pages.inuse[slab]
+        if free <= 0:
+            raise no_free_object(cache, slab)
         if not pages.inuse[slab]:
             remove_partial(cache, nid, slab)
             dec_slabs_node(cache, nid, pages.objects[slab])
@@ -124,6 +126,14 @@ def shrink_node(cache: SlubCache, nid: int) -> None:
             list_add(pages.slab_list, slab, list_of(cache, nid, 0))
     for slab in discard:
         free_slab(cache, slab)
+
+
+@invented("BUG_ON(free <= 0)", traced=False)
+def no_free_object(cache: SlubCache, slab: int) -> Oops:
+    """What stops the kernel where a slab on a partial list counts no free object: one was freed twice before."""
+    what = f"a partial slab of {cache.name} counts {cache.pages.inuse[slab]} objects in use: one was freed twice"
+    report_bug(cache, CORRUPT, what, slab_address(cache.pages, slab))
+    return bug_at(cache.common.mm.boot.printk, "mm/slub.c:4655", what)
 
 
 # -- looking things up -------------------------------------------------------------------------------------------------
