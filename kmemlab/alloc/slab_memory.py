@@ -15,13 +15,14 @@ def memset(pages: SlabPages, address: int, value: int, size: int) -> None:
     """Fill `size` bytes from an address on."""
     paddr = address - pages.page_offset
     ram = pages.ram
+    place = ram.place[paddr >> PAGE_SHIFT]
     within = paddr & IN_PAGE
-    if value or (address | size) & 7 or within + size > PAGE_SIZE:
+    if value or not place or (paddr | size) & 7 or within + size > PAGE_SIZE:
         ram.write_bytes(paddr, bytes([value]) * size)
         return
     # Most fills clear whole words of one page.
     words = size >> 3
-    at = ram.place_of(paddr >> PAGE_SHIFT) * WORDS + (within >> 3)
+    at = place * WORDS + (within >> 3)
     ram.words[at : at + words] = _ZEROS[:words]
 
 
