@@ -109,7 +109,8 @@ REFUSED = {
     "memory above MAX_ARCH_PFN": (small(e820=[*SMALL["e820"], [1 << 46, (1 << 46) + GIB - 1, "usable"]]), "no node"),
     "memory that all address bits reach": (small(e820=[[0, (1 << 64) - 1, "usable"]]), "alloc_low_pages"),
     "memmap=exactmap alone": (small(cmdline="memmap=exactmap"), "Invalid user supplied memory map"),
-    "memmap=garbage": (small(cmdline="memmap=garbage"), ""),
+    # "g" is read as a suffix: memory ends at 0 GiB.
+    "memmap=garbage": (small(cmdline="memmap=garbage"), "alloc_low_pages"),
     "memmap= that takes all memory": (small(cmdline="memmap=128M$0"), "alloc_low_pages"),
 }
 
