@@ -96,18 +96,26 @@ def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
 
     If somebody else still refers to its first page, only the other pages are freed, unless all are one large page.
     """
-    page, zone = mm.page, held_zone(mm, pfn, order)
-    if page.refcount[pfn] <= 1:
+    page = mm.page
+    if 0 <= pfn < page.max_pfn and page.refcount[pfn] > 1:
+        free_unshared_pages(mm, held_zone(mm, pfn, order), pfn, order)
+    else:
         free_the_page(mm, free_pages_prepare(mm, pfn, order), pfn, order)
-        return
+
+
+@invented("the second half of __free_pages", traced=False)
+def free_unshared_pages(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
+    """Drop one of several references on a block's first page; the pages behind it go, if they are pages of their own."""
+    page = zone.page
     page.refcount[pfn] -= 1
-    if not page_has_flag(page, pfn, PG_head):
-        page.owned[pfn] = 1  # what is left of the block; who drops the last reference frees it
-        zone.cells[NR_OWNED] -= (1 << order) - 1
-        while order > 0:
-            order -= 1
-            treat_free_pages(mm, pfn + (1 << order), 1 << order)
-            free_the_page(mm, zone, pfn + (1 << order), order)
+    if page_has_flag(page, pfn, PG_head):
+        return
+    page.owned[pfn] = 1  # what is left of the block; who drops the last reference frees it
+    zone.cells[NR_OWNED] -= (1 << order) - 1
+    while order > 0:
+        order -= 1
+        treat_free_pages(mm, pfn + (1 << order), 1 << order)
+        free_the_page(mm, zone, pfn + (1 << order), order)
 
 
 @kernel("include/linux/mm.h", "put_page", left_out="pages of devices; large pages by one of their parts")

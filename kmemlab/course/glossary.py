@@ -38,7 +38,7 @@ TERMS = (
     Term("memory map (of page frames)", "页框描述符数组", "mm.mem_map.MemMap"),
     Term("memory zone", "内存区", "mm.zone.Zone"),
     Term("merging of free blocks", "空闲块合并", "mm.buddy.free_one_page"),
-    Term("mobility type", "迁移类型", "alloc.page_alloc.gfp_migratetype"),
+    Term("mobility type", "迁移类型", "alloc.freelist.gfp_migratetype"),
     Term("node", "内存节点", "mm.node.PglistData"),
     Term("page allocator", "页分配器", "alloc.page_alloc.alloc_pages_inner"),
     Term("page fault", "缺页异常", "boot.fault.show_fault_oops"),
