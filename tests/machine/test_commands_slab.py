@@ -90,6 +90,7 @@ def test_a_double_free_names_both_call_sites_when_it_is_recorded() -> None:
     machine.kfree(other, caller="close_other")
     with pytest.raises(DoubleFree) as caught:
         machine.kfree(address, caller="close_again")
+    machine.stop_recording()
     assert f"object {address:#x} of kmalloc-64 is free already" in caught.value.what
     assert "(allocated by open_device, freed by close_device)" in caught.value.what
 
@@ -179,6 +180,7 @@ def test_a_run_of_objects_rewinds_and_goes_on_as_before() -> None:
     assert "inode" not in slabinfo(rewound.kernel)
     timeline.to_end()
     assert rewound.kmalloc(64) == straight.kmalloc(64)
+    rewound.stop_recording()
 
 
 @pytest.mark.parametrize("slab", [SlabConfig(), SlabConfig("SLUB", False, False)])
