@@ -7,7 +7,6 @@ alloc_pages ──▶ __alloc_pages ──▶ get_page_from_freelist     some zo
 from __future__ import annotations
 
 from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist
-from kmemlab.alloc.page_free import free_pages_inner, page_zone
 from kmemlab.alloc.page_slowpath import alloc_pages_slowpath
 from kmemlab.mm.context import (
     PF_MEMALLOC_NOFS,
@@ -20,6 +19,7 @@ from kmemlab.mm.context import (
 )
 from kmemlab.mm.globals import GFP_ALLOWED_MASK, Mm
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.page_free import free_pages_inner, page_zone
 from kmemlab.mm.zone import Zone
 from kmemlab.mm.zone_watermark_ok import ALLOC_NOFRAGMENT, ALLOC_WMARK_LOW
 from kmemlab.mm.zonelist import first_zones_zonelist

@@ -11,10 +11,10 @@ from __future__ import annotations
 from kmemlab.alloc.freelist import gfp_migratetype, gfp_zone, node_zonelist, zone_statistics
 from kmemlab.alloc.page_address import lowmem_page_address
 from kmemlab.alloc.page_alloc import alloc_pages_inner, current_gfp_context, might_alloc
-from kmemlab.alloc.page_free import free_pages_inner, page_zone
 from kmemlab.alloc.prep_page import prep_new_page, split_page
 from kmemlab.boot.address_space import pa
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import free_pages_inner, page_zone
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
 from kmemlab.mm.vm_event import PGALLOC
 from kmemlab.mm.zone import WMARK_LOW, Zone

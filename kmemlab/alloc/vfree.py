@@ -7,10 +7,10 @@ vfree ──▶ in an interrupt handler? a worker does it ──▶ __vunmap ─
 from __future__ import annotations
 
 from kmemlab.alloc.alloc_vmap_area import drain_vmap_area_work
-from kmemlab.alloc.page_free import free_pages_inner
 from kmemlab.alloc.vm_area import remove_vm_area
 from kmemlab.mm.context import in_atomic, might_sleep
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import free_pages_inner
 from kmemlab.mm.vm_struct import VM_MAP_PUT_PAGES, release_vm_struct, vm_pages
 from kmemlab.mm.vmalloc import find_vm_area
 from kmemlab.mm.vmap_area import PURGE_VMAP_AREA_ROOT, find_vmap_area

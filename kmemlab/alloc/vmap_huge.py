@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_free import free_pages_inner
 from kmemlab.alloc.vmap_tables import pmd_alloc_track, pud_alloc_track
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.mtrr import mtrr_type_lookup
 from kmemlab.boot.pgtable import PageTables, entry_leaf, get_entry, set_entry
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import free_pages_inner
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.mtrr_type import MTRR_TYPE_INVALID, MTRR_TYPE_WRBACK
 from kmemlab.types.pgtable import PAGE_PAT, PAGE_PAT_LARGE, PAGE_PRESENT, PAGE_PSE, PMD, PUD

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_free import free_the_page, page_zone
 from kmemlab.boot.efi import boot_services_to_free
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.smp import num_online_cpus, num_possible_cpus
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import free_the_page, page_zone
 from kmemlab.mm.page_poison import treat_free_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist, rmqueue
 from kmemlab.alloc.page_alloc import alloc_flags_nofragment
-from kmemlab.alloc.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
 from kmemlab.alloc.page_slowpath import gfp_to_alloc_flags, zones_for
 from kmemlab.alloc.prep_page import prep_new_page
 from kmemlab.machine.replay_memory import ReplayMemory, break_down_buddy_pages, put_free_ranges, set_types
@@ -17,6 +16,7 @@ from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.mm.buddy import FPI_NONE
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kmemlab.alloc.page_free import page_zone
 from kmemlab.machine.replay_bulk import BulkRequests, drain_runs
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import ReplayMemory, free_page_map, memory_of_saved
@@ -28,6 +27,7 @@ from kmemlab.machine.saved_state import SavedState
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent
 from kmemlab.mm.fallback import steal_suitable_fallback
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import page_zone
 from kmemlab.mm.page_state import clear_page_flag, set_page_flag
 from kmemlab.mm.pcp import free_pcppages_bulk
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone, get_pageblock_migratetype

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_free import page_zone
 from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.numa import nodes_of
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import page_zone
 from kmemlab.mm.vm_struct import (
     VM_ALLOC,
     VM_DMA_COHERENT,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.wrong_free import wrong_free
 from kmemlab.machine.commanded import Commanded
 from kmemlab.mm.buddy import example_zone, free_one_page, rmqueue_smallest
 from kmemlab.mm.check_zone import check_conservation
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.wrong_free import wrong_free
 from kmemlab.mm.zone import NR_FREE_PAGES, zone_spans_pfn
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory

@@ -8,10 +8,10 @@ import pytest
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.page_api import alloc_page, alloc_pages_bulk, free_page, get_free_pages, virt_to_page
-from kmemlab.alloc.page_free import free_unref_page_list, put_page
 from kmemlab.alloc.prep_page import compound_head, compound_order, split_page
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
+from kmemlab.mm.page_free import free_unref_page_list, put_page
 from kmemlab.mm.page_state import page_ref_inc
 from kmemlab.mm.vm_event import PGALLOC
 from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory

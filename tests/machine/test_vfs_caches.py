@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kmemlab.alloc.page_free import page_zone
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.vfs_caches import alloc_spread_system_hash
+from kmemlab.mm.page_free import page_zone
 from kmemlab.mm.vm_struct import vm_pages
 from kmemlab.mm.vmalloc import busy_areas
 

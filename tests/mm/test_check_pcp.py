@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from kmemlab.alloc.page_free import free_the_page, free_unref_page
 from kmemlab.mm import pcp as pcp_room
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.page_free import free_the_page, free_unref_page
 from kmemlab.mm.pcp import free_pcppages_bulk, free_unref_page_commit, rmqueue_bulk, rmqueue_pcplist_inner
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex, pindex_to_order
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmemlab.alloc.page_free import free_the_page
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
 from kmemlab.mm.check_pcp import check_pcp, pcp_blocks
 from kmemlab.mm.check_zone import check_zone
 from kmemlab.mm.fallback import rmqueue_inner
+from kmemlab.mm.page_free import free_the_page
 from kmemlab.mm.pcp import drain_pages_zone, nr_pcp_free, rmqueue_pcplist_inner
 from kmemlab.mm.per_cpu_pages import order_to_pindex, pcp_allowed_order, pindex_to_order
 from kmemlab.mm.zone import NR_FREE_PAGES, ZONE_RECLAIM_ACTIVE, Zone, free_blocks, set_pageblock_migratetype

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kmemlab.alloc.wrong_free import wrong_free
 from kmemlab.mm.buddy import FPI_NONE, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import page_zone_id
@@ -17,6 +16,7 @@ from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.pcp import free_unref_page_commit
 from kmemlab.mm.per_cpu_pages import pcp_allowed_order
 from kmemlab.mm.vm_event import PGFREE
+from kmemlab.mm.wrong_free import wrong_free
 from kmemlab.mm.zone import NR_OWNED, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
@@ -105,7 +105,7 @@ def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
 
 @invented("the second half of __free_pages", traced=False)
 def free_unshared_pages(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
-    """Drop one of several references on a block's first page; the pages behind it go, if they are pages of their own."""
+    """Drop one of several references on a block's first page; pages behind it that are pages of their own go."""
     page = zone.page
     page.refcount[pfn] -= 1
     if page_has_flag(page, pfn, PG_head):
