@@ -105,7 +105,7 @@ def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
 
 @invented("the second half of __free_pages", traced=False)
 def free_unshared_pages(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
-    """Drop one of several references on a block's first page; pages behind it that are pages of their own go."""
+    """Drop one of several references on a block; the pages behind its first one go, if they are pages of their own."""
     page = zone.page
     page.refcount[pfn] -= 1
     if page_has_flag(page, pfn, PG_head):
