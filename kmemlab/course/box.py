@@ -46,7 +46,7 @@ def text_box(result: CheckResult) -> str:
 def credit(text: str) -> float:
     """The points that a box, as text, gave; 0 for an unsolved task and for any other text.
 
-    >>> credit("e820.last_pfn: 2 of 3 cases hold, 1.5 of 2 points\n  law: …")
+    >>> credit("e820.last_pfn: 2 of 3 cases hold, 1.5 of 2 points")
     1.5
     """
     given = _CREDIT.search(text.partition("\n")[0])

@@ -10,6 +10,7 @@ from kmemlab.alloc.highmem_pages import clear_highpage, copy_highpage, zero_user
 from kmemlab.alloc.kmap_local import kmap_atomic, kmap_local_page, kunmap_atomic, kunmap_local
 from kmemlab.alloc.page_address import page_address
 from kmemlab.boot.fault import show_fault_oops
+from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.mmu import PageFault
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
@@ -168,7 +169,7 @@ class HighmemCommands(Commanded):
         return None
 
     def _do_run_task(self, pid: int, cpu: int, comm: str) -> None:
-        current, cpus = self.kernel.mm.current, self.kernel.boot.spec.cpus.possible
+        current, cpus = self.kernel.mm.current, num_possible_cpus(self.kernel.boot.spec)
         if not 0 <= cpu < cpus:
             raise BadRequest(f"there is no CPU {cpu}", where="run_task", remedy=f"choose 0 to {cpus - 1}")
         name = comm or (task_comm(current) if pid == current.pid else f"task-{pid}")

@@ -39,6 +39,8 @@ from kmemlab.types.slab_config import SlabConfig
 
 Source = str | Path | Mapping[str, Any] | MachineSpec
 
+COPIED_PFNS = 1 << 26  # machines of up to 256 GiB are copied
+
 
 @invented("the whole of one simulated computer, with the commands that a course gives it")
 class Machine(
@@ -207,7 +209,13 @@ class Machine(
     # -- copies --------------------------------------------------------------------------------------------------------
 
     def fork(self) -> Machine:
-        """Another machine in the same state, which goes its own way; it does not record."""
+        """Another machine in the same state, which goes its own way; it does not record.
+
+        State is copied. Where that would mean to look through terabytes of columns that are all but untouched, the
+        twin lives through the same history instead.
+        """
+        if self.kernel.mm.page.max_pfn > COPIED_PFNS:
+            return _again(self.spec, self.commands, self.slab_config)
         twin = object.__new__(type(self))
         twin.spec = self.spec
         twin.slab_config = self.slab_config

@@ -1,6 +1,6 @@
 """How fast is vmalloc?   python tests/bench/bench_vmalloc.py [--pages N] [--held N] [--repeat N]
 
-Boots a machine and gives and frees areas of N pages with the functions that Machine uses, while `held` others are there.
+Boots a machine; gives and frees areas of N pages by the functions that Machine uses, while `held` others are there.
 The last line printed is one JSON object: pairs of vmalloc and vfree a second, and calls (two a pair).
 """
 

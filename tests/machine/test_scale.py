@@ -58,3 +58,15 @@ def test_the_largest_preset_is_whole_and_works() -> None:
 
 def test_the_preset_is_small() -> None:
     assert (Path(load_spec.__code__.co_filename).parent / "presets" / "la57-64t.json").stat().st_size < 8192
+
+
+def test_a_terabyte_forks_as_it_boots() -> None:
+    machine = Machine.boot("la57-64t")
+    taken = machine.alloc_pages(GFP_KERNEL, order=3)
+    twin = machine.fork()
+    twin.free_pages(taken, order=3)
+    held = [sum(zone.nr_owned for zone in each.zones) for each in (twin, machine)]
+    assert held[1] - held[0] == 8
+    again = twin.alloc_pages(GFP_KERNEL, order=3)
+    assert again == taken
+    assert twin.dmesg() == machine.dmesg()
