@@ -10,13 +10,15 @@ exercises/05_buddy.ipynb    what students get                 never edited; --ch
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmemlab.course.contents import contents_text
 from kmemlab.course.glossary import glossary_text
-from kmemlab.course.marks import is_answer, mark_of, require
+from kmemlab.course.marks import is_answer, is_check, mark_of, require
 from kmemlab.course.notebook import BadNotebook, Cell, Notebook, canonical, read, write
 from kmemlab.course.strip import strip_answers
 from kmemlab.course.tasks import load_all
@@ -24,10 +26,23 @@ from kmemlab.course.tasks import load_all
 
 def build_exercise(solution: Notebook) -> Notebook:
     """The exercise that belongs to a solution: answers and outputs out, everything else kept."""
-    return {**solution, "cells": [_exercise_cell(cell) for cell in solution["cells"]]}
+    cells = solution["cells"]
+    return {**solution, "cells": [_exercise_cell(cell, cells[at + 1 :]) for at, cell in enumerate(cells)]}
 
 
-def _exercise_cell(cell: Cell) -> Cell:
+def names_checked(following: list[Cell]) -> set[str]:
+    """The names that are read from here to the next check: of what an answer sets, these are what is asked for."""
+    names: set[str] = set()
+    for cell in following:
+        if cell["cell_type"] == "code":
+            with suppress(SyntaxError):  # a cell between may hold a magic; an answer and its check can't
+                names |= {node.id for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Name)}
+            if is_check(cell):
+                break
+    return names
+
+
+def _exercise_cell(cell: Cell, following: list[Cell]) -> Cell:
     metadata = dict(cell["metadata"])
     if mark_of(cell):  # an editor then keeps students from deleting what is graded, and from editing what checks
         metadata["deletable"] = False
@@ -37,7 +52,7 @@ def _exercise_cell(cell: Cell) -> Cell:
     if cell["cell_type"] == "code":
         exercise |= {"execution_count": None, "outputs": []}
     if is_answer(cell):
-        exercise["source"] = strip_answers(cell["source"])
+        exercise["source"] = strip_answers(cell["source"], names_checked(following))
     return exercise
 
 

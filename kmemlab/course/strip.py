@@ -10,7 +10,7 @@ def expand(zone, pfn, low, high, migratetype):        def expand(zone, pfn, low,
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kmemlab.course.notebook import BadNotebook
 
@@ -25,11 +25,14 @@ def has_answer(source: str) -> bool:
     return any(line.strip() in (BEGIN, END) for line in source.splitlines())
 
 
-def strip_answers(source: str) -> str:
+def strip_answers(source: str, wanted: Collection[str] = ()) -> str:
     """The source with a placeholder in the place of each answer.
 
     Inside a function the placeholder returns `...`; outside, each name that the answer would set is set to `...`:
-    `check` takes both for "not solved yet". Raises `BadNotebook` when the marks don't pair or the result isn't Python.
+    `check` takes both for "not solved yet". Where some of these names are `wanted`, the others are the answer's own
+    business: a placeholder for them would give away how it goes.
+
+    Raises `BadNotebook` when the marks don't pair or the result isn't Python.
 
     >>> print(strip_answers('''### BEGIN SOLUTION
     ... last_pfn = end >> 12
@@ -48,7 +51,7 @@ def strip_answers(source: str) -> str:
                 f"the answer at line {first + 1} is empty", remedy=f"write it between {BEGIN!r} and {END!r}"
             )
         stripped += lines[kept_from:first]
-        stripped += [f"{indent}{line}" for line in [INVITATION, *_placeholders(tree, first + 1, last + 1)]]
+        stripped += [f"{indent}{line}" for line in [INVITATION, *_placeholders(tree, first + 1, last + 1, wanted)]]
         kept_from = last + 1
     result = "\n".join(stripped + lines[kept_from:])
     _parse(result, "without its answer")
@@ -72,13 +75,14 @@ def answers(source: str) -> Iterator[tuple[int, int]]:
         raise BadNotebook(f"a {BEGIN!r} at line {began + 1} without {END!r}")
 
 
-def _placeholders(tree: ast.Module, first: int, last: int) -> list[str]:
+def _placeholders(tree: ast.Module, first: int, last: int, wanted: Collection[str]) -> list[str]:
     """What stands in for the statements between two lines (counted from 1)."""
     scope = _scope_around(tree, first)
     if isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return ["return ..."]
     names = dict.fromkeys(name for name in _names_set(scope, first, last) if not name.startswith("_"))
-    return [f"{name} = ..." for name in names] or ["..."]
+    asked = [name for name in names if name in wanted] or names
+    return [f"{name} = ..." for name in asked] or ["..."]
 
 
 def _scope_around(tree: ast.Module, line: int) -> ast.AST:

@@ -6,7 +6,7 @@ import pytest
 
 from kmemlab.course.answer import unsolved
 from kmemlab.course.notebook import BadNotebook
-from kmemlab.course.strip import INVITATION, strip_answers
+from kmemlab.course.strip import BEGIN, END, INVITATION, strip_answers
 
 WHOLE_BODY = '''\
 def expand(zone, pfn, low, high):
@@ -65,6 +65,13 @@ def test_at_the_top_each_name_that_the_answer_sets_is_set_to_the_placeholder() -
     assert "\n".join(stripped.splitlines()[2:]) == (
         f"{INVITATION}\nhelper = ...\nfirst = ...\nsecond = ...\ntotal = ...\nprint(total)"
     )
+
+
+def test_names_that_no_check_reads_are_not_given_away() -> None:
+    source = f"{BEGIN}\nfields = 9\nfor start in (1, 2):\n    whole = start\npages = whole\n{END}"
+    assert strip_answers(source, {"pages", "check"}).endswith("\npages = ...")
+    assert "whole" not in strip_answers(source, {"pages", "check"})
+    assert "whole = ..." in strip_answers(source, {"other"}), "nothing is asked for by name: all stay"
 
 
 def test_an_answer_after_a_function_is_not_taken_for_its_body() -> None:
