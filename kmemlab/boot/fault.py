@@ -59,7 +59,9 @@ def dump_pagetable(printk: Printk, tables: PageTables, address: int) -> None:
             entryp = table_offset(tables, level, entryp, address)
         entry = get_entry(tables, entryp)
         text += f"{name} {entry:x}" + (" " if level != PTE else "")
-        # A folded P4D is never asked whether it maps a page: its entry is the pgd's, which can't.
+        # pgd_present() is always true while the P4D is folded: an empty entry is then printed under both names.
+        if level == PGD and tables.layout.levels[P4D].folded:
+            continue
         if not entry & PAGE_PRESENT or (level >= P4D and entry_leaf(tables, level, entryp)):
             break
     printk.info(text)

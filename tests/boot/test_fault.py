@@ -47,7 +47,8 @@ def test_a_jump_into_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "last"), [(2, "*pde = 00000000 "), (3, "*pdpt = 0000000000000000 "), (4, "PGD 0 "), (5, "PGD 0 ")]
+    ("levels", "last"),
+    [(2, "*pde = 00000000 "), (3, "*pdpt = 0000000000000000 "), (4, "PGD 0 P4D 0 "), (5, "PGD 0 ")],
 )
 def test_a_null_pointer_in_each_mode(levels: int, last: str) -> None:
     lines = oops(PageTables(Ram(1 << 14), levels, 0x1000), 0, 0x18)

@@ -20,6 +20,7 @@ READ, WRITE, FETCH = 0, 2, 16
 WHAT = {READ: "read", WRITE: "write", FETCH: "fetch"}
 CAUSES = ("nothing there", "read-only", "no execution", "program's page", "reserved bit")
 PHYS_BITS = 40
+Truth = tuple[str, str, int | None]  # what was tried, why it failed, where it would have gone
 _MORE = PAGE_ACCESSED | PAGE_DIRTY
 
 
@@ -60,11 +61,13 @@ def oops_of(page: Page, cause: str, offset: int, access: int) -> tuple[list[str]
     raise AssertionError("this access does not fault")
 
 
-def given_oops(rng: Random) -> dict[str, Any]:
-    """Five oopses, one for each cause, without the words that tell it."""
+def drawn_oopses(seed: int) -> tuple[dict[str, str], dict[str, Truth]]:
+    """Five oopses, one for each cause, without the words that tell it; and what is behind each."""
+    rng = Random(seed)
     causes = list(CAUSES)
     rng.shuffle(causes)
-    shown, truth = {}, {}
+    shown: dict[str, str] = {}
+    truth: dict[str, Truth] = {}
     for name, cause in zip("abcde", causes, strict=True):
         page, access = drawn_page(rng, cause)
         lines, address = oops_of(page, cause, rng.randrange(8, PAGE_SIZE - 8) & -8, access)
@@ -73,7 +76,13 @@ def given_oops(rng: Random) -> dict[str, Any]:
         ]
         shown[name] = "\n".join(kept).rstrip()
         truth[name] = (WHAT[access], cause, None if cause == "nothing there" else page.frame + address - page.address)
-    return {"oops": shown, "truth": truth}
+    return shown, truth
+
+
+def given_oops(rng: Random) -> dict[str, Any]:
+    """What the kernel printed, and the seed that it was drawn from: not the causes, which are asked for."""
+    seed = rng.getrandbits(32)
+    return {"seed": seed, "oops": drawn_oopses(seed)[0]}
 
 
 def judge_oops(answer: Answer, case: Case) -> Verdict | None:
@@ -101,7 +110,8 @@ def judge_oops(answer: Answer, case: Case) -> Verdict | None:
 
 def cases_oops(given: dict[str, Any], _rng: Random) -> list[Case]:
     """One case an oops."""
-    return [Case(f"oops {name}", (name, *truth), at) for at, (name, truth) in enumerate(given["truth"].items())]
+    truth = drawn_oopses(given["seed"])[1]
+    return [Case(f"oops {name}", (name, *causes), at) for at, (name, causes) in enumerate(truth.items())]
 
 
 register(
