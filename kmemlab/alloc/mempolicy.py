@@ -47,7 +47,7 @@ def policy_node(mm: Mm, nid: int = NUMA_NO_NODE) -> int:
     return node
 
 
-@kernel("mm/mempolicy.c", "alloc_pages_bulk_array_mempolicy", left_out="MPOL_PREFERRED_MANY", traced=False)
+@invented("the arithmetic of alloc_pages_bulk_array_mempolicy", traced=False)
 def nodes_in_bulk(mm: Mm, nid: int, nr_pages: int) -> list[tuple[int, int]]:
     """Which node is to give how many of so many pages: the named one all, or each of those that take turns its share.
 

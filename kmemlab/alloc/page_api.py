@@ -9,6 +9,7 @@ alloc_pages_bulk                   many single pages       free_unref_page_list
 from __future__ import annotations
 
 from kmemlab.alloc.freelist import gfp_migratetype, gfp_zone, node_zonelist, zone_statistics
+from kmemlab.alloc.mempolicy import AllocPages
 from kmemlab.alloc.page_address import lowmem_page_address
 from kmemlab.alloc.page_alloc import alloc_pages_inner, current_gfp_context, might_alloc
 from kmemlab.alloc.prep_page import prep_new_page, split_page
@@ -126,10 +127,10 @@ def zone_for_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc_flags: int) -
 
 
 @kernel("mm/page_alloc.c", "__alloc_pages_bulk", left_out="arrays that are filled in part; memcg, page_owner")
-def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int) -> list[int]:
+def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPages = alloc_pages_inner) -> list[int]:
     """Up to `nr_pages` single pages, all of one zone and straight from this CPU's list; one at least, if there is any.
 
-    Where no zone of the node has so many to spare, a single page is taken in the usual way.
+    Where no zone of the node has so many to spare, a single page is taken in the usual way, by `alloc`.
     """
     gfp = current_gfp_context(mm.current, gfp & mm.gfp_allowed_mask)
     might_alloc(mm.current, gfp)
@@ -146,6 +147,6 @@ def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int) -> list[int]:
         if mm.has_numa:
             zone_statistics(mm, zone, zone, len(pages))
     elif nr_pages > 0:
-        single = alloc_pages_inner(mm, gfp, 0, nid)
+        single = alloc(mm, gfp, 0, nid)
         pages = [] if single is None else [single]
     return pages

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from kmemlab.alloc.mempolicy import AllocPages, nodes_in_bulk, policy_node
 from kmemlab.alloc.page_alloc import alloc_pages_inner
-from kmemlab.alloc.split_page import split_page
+from kmemlab.alloc.page_api import alloc_pages_bulk
+from kmemlab.alloc.prep_page import split_page
 from kmemlab.alloc.vfree import vfree_inner
 from kmemlab.alloc.vm_area import free_vm_area, get_vm_area_node
 from kmemlab.alloc.vmap_huge import vmap_supported
@@ -55,7 +56,7 @@ def vm_area_alloc_pages(
     if not order:
         while len(pfns) < nr_pages:
             wanted = min(MOST_IN_BULK, nr_pages - len(pfns))
-            got = alloc_in_bulk(mm, gfp, nid, wanted, alloc)
+            got = alloc_pages_bulk_array_mempolicy(mm, gfp & ~gfp_bits.__GFP_NOFAIL, nid, wanted, alloc)
             pfns += got
             if len(got) < wanted:
                 break
@@ -64,24 +65,22 @@ def vm_area_alloc_pages(
         if pfn is None:
             break
         if order:
-            split_page(mm, pfn, order)
+            split_page(mm.page, pfn, order)
         pfns += range(pfn, pfn + (1 << order))
-    if gfp & gfp_bits.__GFP_ZERO:  # C's page allocator does it page by page
-        for pfn in pfns:
-            mm.boot.ram.clear_page(pfn)
     return pfns
 
 
-@kernel("mm/mempolicy.c", "alloc_pages_bulk_array_mempolicy", formerly=("alloc_pages_bulk_array_interleave",))
-def alloc_in_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPages) -> list[int]:
-    """Single pages, each node its share; fewer where one has none to give."""
+@kernel(
+    "mm/mempolicy.c",
+    "alloc_pages_bulk_array_mempolicy",
+    formerly=("alloc_pages_bulk_array_interleave",),
+    left_out="MPOL_PREFERRED_MANY",
+)
+def alloc_pages_bulk_array_mempolicy(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPages) -> list[int]:
+    """Single pages, each node its share; fewer where one has few to give."""
     pfns: list[int] = []
     for node, share in nodes_in_bulk(mm, nid, nr_pages):
-        for _ in range(share):
-            pfn = alloc(mm, gfp, 0, node)
-            if pfn is None:
-                break
-            pfns.append(pfn)
+        pfns += alloc_pages_bulk(mm, gfp, node, share, alloc)
     return pfns
 
 
@@ -257,6 +256,4 @@ def vmalloc_huge(mm: Mm, size: int, gfp: int, caller: str, alloc: AllocPages = a
     """Mapped by large pages if that is worth it, and if they can be had. Raises `OutOfMemory`."""
     vmalloc, prot = mm.vmalloc, mm.vmalloc.page_kernel
     flags = VM_ALLOW_HUGE_VMAP
-    return vmalloc_node_range(
-        mm, size, 1, vmalloc.start, vmalloc.end, gfp, prot, flags, NUMA_NO_NODE, caller, alloc
-    )
+    return vmalloc_node_range(mm, size, 1, vmalloc.start, vmalloc.end, gfp, prot, flags, NUMA_NO_NODE, caller, alloc)

@@ -10,7 +10,7 @@ import pytest
 from kmemlab.alloc.alloc_vmap_area import free_vmap_area_noflush, purge_vmap_area_lazy_inner
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.vm_area import setup_vmalloc_vm
-from kmemlab.alloc.vmalloc import alloc_in_bulk
+from kmemlab.alloc.vmalloc import alloc_pages_bulk_array_mempolicy
 from kmemlab.alloc.vmap_pages import vmap_small_pages_range_noflush, vunmap_range_noflush
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.machine.machine import Machine
@@ -117,7 +117,7 @@ def notes_a_page_twice(page, vms, vm, pfns):
 
 
 def gives_pages_that_are_free(mm, gfp, nid, nr_pages, alloc):
-    pfns = alloc_in_bulk.original(mm, gfp, nid, nr_pages, alloc)
+    pfns = alloc_pages_bulk_array_mempolicy.original(mm, gfp, nid, nr_pages, alloc)
     for pfn in pfns:
         mm.page.refcount[pfn] = 0
     return pfns
@@ -145,7 +145,7 @@ PAGE_DEFECTS = [
     (vunmap_range_noflush, leaves_an_entry),
     (flush_tlb_kernel_range, never_flushes),
     (set_vm_pages, notes_a_page_twice),
-    (alloc_in_bulk, gives_pages_that_are_free),
+    (alloc_pages_bulk_array_mempolicy, gives_pages_that_are_free),
     (setup_vmalloc_vm, counts_no_pages),
     (setup_vmalloc_vm, says_it_is_elsewhere),
     (purge_vmap_area_lazy_inner, purges_without_a_flush),

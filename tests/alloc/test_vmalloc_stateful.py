@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner
+from kmemlab.alloc.page_api import alloc_pages_bulk
 from kmemlab.machine.machine import Machine
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import OutOfMemory
@@ -60,9 +61,14 @@ class VmallocMachine(RuleBasedStateMachine):
             left[0] -= 1
             return alloc_pages_inner.original(mm, gfp, order, nid)
 
+        def scarce_bulk(mm: Any, gfp: int, nid: int, nr_pages: int, alloc: Any = alloc_pages_inner) -> list[int]:
+            pfns: list[int] = alloc_pages_bulk.original(mm, gfp, nid, min(left[0], nr_pages), alloc)
+            left[0] = max(left[0] - len(pfns), 0)  # a single page has been counted already
+            return pfns
+
         expected = self.lowest((pages + 1) * PAGE)
         try:
-            with livepatch(alloc_pages_inner, scarce):
+            with livepatch(alloc_pages_inner, scarce), livepatch(alloc_pages_bulk, scarce_bulk):
                 address = self.box.vmalloc(pages * PAGE)
         except OutOfMemory:
             self.lazy[expected] = (pages + 1) * PAGE  # what was begun is freed as ever: lazily
