@@ -53,6 +53,7 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.pageset import setup_per_cpu_pageset
 from kmemlab.mm.system_hash import stack_depot_early_init, vfs_caches_init_early
 from kmemlab.mm.watermark import hugepage_init, init_per_zone_wmark_min
+from kmemlab.mm.workingset import workingset_init
 from kmemlab.mm.zonelist import build_all_zonelists
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.gfp import __GFP_BITS_MASK
@@ -150,6 +151,7 @@ KERNEL_INIT_FREEABLE = (
     Stage(acpi_memory_enable_device,   "kernel", "memory that is plugged in (subsys)", only="x86_64"),
     Stage(e820__reserve_resources_late, "boot",  "the rest of the resource tree (subsys)"),
     Stage(free_initrd_mem,             "mm",     "the initrd is unpacked (rootfs)"),
+    Stage(workingset_init,             "mm",     "when a page went, as coarse as it must be (device)"),
 )
 
 START_KERNEL = (

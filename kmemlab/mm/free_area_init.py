@@ -12,6 +12,7 @@ from kmemlab.boot.numa import absent_pages_in_range, nodes_of
 from kmemlab.mm.flatmem import alloc_node_mem_map, setup_usemap
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import is_highmem
+from kmemlab.mm.lruvec import lruvec_init
 from kmemlab.mm.memmap_init import memmap_init
 from kmemlab.mm.mminit import MMINIT_TRACE, mminit_dprintk, mminit_verify_pageflags_layout
 from kmemlab.mm.node import PglistData
@@ -173,6 +174,7 @@ def free_area_init_core(mm: Mm, pgdat: PglistData) -> None:
 
     The guess sizes hash tables and orders zones; what is really given to the page allocator replaces it later.
     """
+    lruvec_init(pgdat.lruvec)
     for zone in pgdat.node_zones:
         freesize = zone.present_pages
         memmap_pages = calc_memmap_size(mm.boot.config, zone.spanned_pages, freesize)

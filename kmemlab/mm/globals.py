@@ -5,8 +5,11 @@ from __future__ import annotations
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.smp import num_possible_cpus
+from kmemlab.mm.address_space import AddressSpaces
 from kmemlab.mm.context import Context
+from kmemlab.mm.folio_batch import CpuFbatches
 from kmemlab.mm.hstate import Hugetlb
+from kmemlab.mm.lruvec import NR_LRU_LISTS
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.mempolicy import Mempolicy
 from kmemlab.mm.memtype import Memtypes
@@ -15,6 +18,7 @@ from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
 from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
 from kmemlab.mm.vmalloc import Vmalloc
 from kmemlab.mm.vmap_block import vmap_block_pages
+from kmemlab.mm.xarray import nodes_for
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
@@ -60,7 +64,10 @@ class Mm(Struct):
     # how far defer_init has come
     prev_end_pfn = Cell()
     nr_initialised = Cell()
+    bucket_order = Cell()  # mm/workingset.c: how coarse the clock of shadows is
+    nr_swap_pages = Cell()  # mm/swapfile.c: free slots of all swap areas
     # tunables (/proc/sys/vm)
+    vm_swappiness = Cell()
     min_free_kbytes = Cell()
     user_min_free_kbytes = Cell()
     watermark_scale_factor = Cell()
@@ -83,9 +90,10 @@ class Mm(Struct):
         self.numa = numa
         self.current = Context(boot.printk)
         nr_cpus = num_possible_cpus(boot.spec)
-        list_heads = nr_nodes * MAX_NR_ZONES * (LISTS_PER_ZONE + nr_cpus * NR_PCP_LISTS)
+        list_heads = nr_nodes * (MAX_NR_ZONES * (LISTS_PER_ZONE + nr_cpus * NR_PCP_LISTS) + NR_LRU_LISTS)
         self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
+        self.cpu_fbatches = CpuFbatches(nr_cpus)
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         # Constants, looked up at each request and each free: a zone by the four zone bits, and by Zone.slot (0: none).
         self.gfp_zone_table = tuple(gfp_zone_index(names, bits) for bits in range(GFP_ZONEMASK + 1))
@@ -94,6 +102,7 @@ class Mm(Struct):
         none = (None,) * (MAX_NR_ZONES - len(names))
         self.zone_table = (None, *(zone for pgdat in self.node_data for zone in (*pgdat.node_zones, *none)))
         self.gfp_allowed_mask = GFP_BOOT_MASK
+        self.mappings = AddressSpaces(nodes_for(max_pfn))
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.mempolicy = Mempolicy(nr_nodes)
         self.memtypes = Memtypes()
@@ -112,6 +121,7 @@ class Mm(Struct):
         self.watermark_boost_factor = 15000
         self.sysctl_min_unmapped_ratio = 1
         self.sysctl_min_slab_ratio = 5
+        self.vm_swappiness = 60
         self.transparent_hugepage = 1  # always
 
     def zones(self) -> list[Zone]:

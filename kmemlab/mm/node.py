@@ -7,7 +7,9 @@ node 0                                     node 1
 
 from __future__ import annotations
 
+from kmemlab.mm.lruvec import NR_LRU_LISTS, Lruvec
 from kmemlab.mm.mem_map import MemMap
+from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
 from kmemlab.mm.vmstat import NR_VM_NODE_STAT_ITEMS
 from kmemlab.mm.zone import LISTS_PER_ZONE, Zone
 from kmemlab.sim.column import Column, column
@@ -34,7 +36,7 @@ class Zonelist(Struct):
         self.zone_idx = column("B", entries)
 
 
-@kernel("include/linux/mmzone.h", "pg_data_t", left_out="LRU lists and compaction fields: with their subsystems")
+@kernel("include/linux/mmzone.h", "pg_data_t", left_out="compaction fields")
 class PglistData(Struct):
     """One node: a stretch of page frames that lie at the same distance, and the zones that it is cut into.
 
@@ -53,6 +55,7 @@ class PglistData(Struct):
     kswapd_order = Cell()
     kswapd_highest_zoneidx = Cell()
     kswapd_failures = Cell()  # how often in a row it could free nothing
+    flags = Cell()  # PGDAT_…
     kswapd_awake = Cell()  # ours: it was woken and has not gone to sleep again (C: nobody waits on kswapd_wait)
 
     vm_stat: Column
@@ -67,6 +70,8 @@ class PglistData(Struct):
             Zone(page, node_id, index, name, first_slot + index, pcp_heads, nr_cpus)
             for index, name in enumerate(zone_names)
         )
+        lru_heads = pcp_heads + nr_nodes * MAX_NR_ZONES * nr_cpus * NR_PCP_LISTS
+        self.lruvec = Lruvec(page, lru_heads + node_id * NR_LRU_LISTS)
         self.node_zonelists = tuple(Zonelist(nr_nodes * MAX_NR_ZONES) for _ in range(MAX_ZONELISTS))
 
 

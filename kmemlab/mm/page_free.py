@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kmemlab.mm.buddy import FPI_NONE, free_one_page
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.lru_list import page_cache_release
 from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_poison import treat_free_pages
 from kmemlab.mm.page_state import page_has_flag
@@ -120,10 +121,15 @@ def free_unshared_pages(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
 
 @kernel("include/linux/mm.h", "put_page", left_out="pages of devices; large pages by one of their parts")
 def put_page(mm: Mm, pfn: int) -> None:
-    """Drop a reference on a page, large or not; the last one frees it. Raises as `free_pages_inner` does."""
+    """Drop a reference on a page, large or not; the last one takes it off its LRU list and frees it.
+
+    Raises as `free_pages_inner` does.
+    """
     if mm.page.owned[pfn] and mm.page.refcount[pfn] > 1:
         mm.page.refcount[pfn] -= 1
     else:
+        if 0 <= pfn < mm.page.max_pfn:
+            page_cache_release(mm, pfn)
         free_pages_inner(mm, pfn, max(mm.page.owned[pfn] - 1, 0))
 
 

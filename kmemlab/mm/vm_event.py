@@ -1,16 +1,30 @@
-"""What the page allocator counts as it happens: events (/proc/vmstat), and where pages came from on a NUMA machine."""
+"""What the kernel counts as it happens: events (/proc/vmstat), and where pages came from on a NUMA machine."""
 
 from __future__ import annotations
 
 from kmemlab.sim.kernel import invented
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
-# enum vm_event_item, as far as the page allocator counts. PGALLOC and ALLOCSTALL have one counter a zone index.
+# enum vm_event_item, as far as the model counts. The first three have one counter a zone index.
 PGALLOC = 0
 ALLOCSTALL = PGALLOC + MAX_NR_ZONES
-PGFREE = ALLOCSTALL + MAX_NR_ZONES
-PAGEOUTRUN = PGFREE + 1  # wakes of kswapd that made it work
-NR_VM_EVENT_ITEMS = PAGEOUTRUN + 1
+PGSCAN_SKIP = ALLOCSTALL + MAX_NR_ZONES
+VM_EVENT_NAMES = (
+    "pgfree", "pgactivate", "pgdeactivate", "pgfault", "pgmajfault", "pgrefill", "pgsteal_kswapd", "pgsteal_direct",
+    "pgscan_kswapd", "pgscan_direct", "pgscan_direct_throttle", "pgscan_anon", "pgscan_file", "pgsteal_anon",
+    "pgsteal_file", "slabs_scanned", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
+    "pgrotated", "drop_pagecache", "drop_slab", "pgpgin", "pgpgout", "unevictable_pgs_culled",
+    "unevictable_pgs_rescued",
+)  # fmt: skip
+"""The events of the whole machine, by the names that /proc/vmstat prints."""
+(
+    PGFREE, PGACTIVATE, PGDEACTIVATE, PGFAULT, PGMAJFAULT, PGREFILL, PGSTEAL_KSWAPD, PGSTEAL_DIRECT,
+    PGSCAN_KSWAPD, PGSCAN_DIRECT, PGSCAN_DIRECT_THROTTLE, PGSCAN_ANON, PGSCAN_FILE, PGSTEAL_ANON,
+    PGSTEAL_FILE, SLABS_SCANNED, KSWAPD_LOW_WMARK_HIT_QUICKLY, KSWAPD_HIGH_WMARK_HIT_QUICKLY, PAGEOUTRUN,
+    PGROTATED, DROP_PAGECACHE, DROP_SLAB, PGPGIN, PGPGOUT, UNEVICTABLE_PGCULLED,
+    UNEVICTABLE_PGRESCUED,
+) = range(PGSCAN_SKIP + MAX_NR_ZONES, PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES))  # fmt: skip
+NR_VM_EVENT_ITEMS = PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES)
 
 # enum numa_stat_item.
 NUMA_HIT, NUMA_MISS, NUMA_FOREIGN, NUMA_INTERLEAVE_HIT, NUMA_LOCAL, NUMA_OTHER = range(6)
