@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
@@ -51,10 +52,13 @@ def variant_list(variant: str, node: int, distance: Distances, zones: Zones) -> 
     return sorted(((nid, index) for nid in zones for index in zones[nid]), key=place)
 
 
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which variant is this student's."""
+def given_variant(rng: Random) -> dict[str, Any]:
+    """Which variant is this student's, and what it makes of one small machine."""
     name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
+    node, distance = 1, [[10, 30, 20], [30, 10, 20], [20, 20, 10]]
+    zones = {0: [0, 1], 1: [1, 2], 2: [2]}
+    example = {"node": node, "distance": distance, "zones": zones}
+    return {"variant": name, "rule": VARIANTS[name], **example, "becomes": variant_list(name, node, distance, zones)}
 
 
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
@@ -77,7 +81,7 @@ def judge_variant(answer: Answer, case: Case) -> Verdict | None:
     return None
 
 
-def cases_variant(given: dict[str, str], rng: Random) -> list[Case]:
+def cases_variant(given: dict[str, Any], rng: Random) -> list[Case]:
     """One node, two as on real machines, then more with nodes that lack zones."""
     two = [[10, 20], [20, 10]]
     hand: list[tuple[int, Distances, Zones]] = [
