@@ -3,6 +3,7 @@
 0x002  ext_mem_k      u16   KiB above 1 MiB, by int 0x15 AH=88h
 0x1e0  alt_mem_k      u32   the same, by AX=E801h
 0x1e8  e820_entries   u8    how many entries follow at
+0x250  setup_data     u64   the physical address of what did not fit into this page; 0 if all did
 0x2d0  e820_table     128 entries of 20 bytes:   addr u64 │ size u64 │ type u32
 """
 
@@ -20,6 +21,8 @@ from kmemlab.types.config import E820_MAX_ENTRIES_ZEROPAGE
 from kmemlab.types.units import PAGE_SIZE
 
 BOOT_E820_ENTRY = struct.Struct("<QQI")  # packed: 20 bytes, so every second entry is unaligned
+SETUP_DATA_HEAD = struct.Struct("<QII")  # where the next node is, the type of this one, the bytes that follow
+SETUP_E820_EXT = 1
 E820_TABLE_OFFSET = 0x2D0
 
 
@@ -58,6 +61,7 @@ class BootParams(Struct):
     ext_mem_k = ZeroPageField(0x002, 2)
     alt_mem_k = ZeroPageField(0x1E0, 4)
     e820_entries = ZeroPageField(0x1E8, 1)
+    setup_data = ZeroPageField(0x250, 8)
 
     zero_page: Column
 
@@ -80,6 +84,40 @@ class BootParams(Struct):
         assert 0 <= index < E820_MAX_ENTRIES_ZEROPAGE
         assert len(packed) == BOOT_E820_ENTRY.size
         self.put(E820_TABLE_OFFSET + index * BOOT_E820_ENTRY.size, packed)
+
+
+@kernel("arch/x86/include/uapi/asm/bootparam.h", "struct setup_data", left_out="a list of several; other types")
+class SetupData(Struct):
+    """The node with the memory map's entries beyond the 128th: a head (next u64, type u32, len u32), then the entries.
+
+    It stands in RAM at `boot_params.setup_data`. Its bytes are kept here, for RAM is as large as the map says.
+    """
+
+    data: Column
+
+    def __init__(self, nr_entries: int) -> None:
+        self.data = column("B", SETUP_DATA_HEAD.size + max(nr_entries, 0) * BOOT_E820_ENTRY.size)
+
+    @property
+    def type(self) -> int:
+        """What the node holds; 0 if nobody has written it."""
+        return int(SETUP_DATA_HEAD.unpack(bytes(self.data[: SETUP_DATA_HEAD.size]))[1])
+
+    @property
+    def size(self) -> int:
+        """The bytes of head and entries."""
+        return SETUP_DATA_HEAD.size + int(SETUP_DATA_HEAD.unpack(bytes(self.data[: SETUP_DATA_HEAD.size]))[2])
+
+    def write(self, packed: list[bytes]) -> None:
+        """Write the head and these packed entries."""
+        entries = b"".join(packed)
+        data = SETUP_DATA_HEAD.pack(0, SETUP_E820_EXT, len(entries)) + entries
+        self.data[: len(data)] = data
+
+    def entries(self) -> list[E820Entry]:
+        """The entries behind the head."""
+        data = bytes(self.data[SETUP_DATA_HEAD.size : self.size])
+        return [E820Entry(*entry) for entry in BOOT_E820_ENTRY.iter_unpack(data)]
 
 
 @invented("C casts a pointer")

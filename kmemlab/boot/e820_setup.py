@@ -64,7 +64,7 @@ def e820__memory_setup_default(boot_params: BootParams, table: E820Table) -> str
     return who
 
 
-@kernel("arch/x86/kernel/e820.c", "append_e820_table", formerly=("append_e820_map", "__append_e820_map"))
+@kernel("arch/x86/kernel/e820.c", "append_e820_table", formerly=("append_e820_map",))
 def append_e820_table(table: E820Table, boot_params: BootParams) -> int:
     """Append the zero page's entries; -1 if there are fewer than two, or one that wraps around: then believe none.
 
@@ -73,8 +73,13 @@ def append_e820_table(table: E820Table, boot_params: BootParams) -> int:
     count = min(boot_params.e820_entries, E820_MAX_ENTRIES_ZEROPAGE)
     if count < 2:
         return -1
-    for index in range(count):
-        entry = boot_params.e820_entry(index)
+    return append_e820_table_inner(table, [boot_params.e820_entry(index) for index in range(count)])
+
+
+@kernel("arch/x86/kernel/e820.c", "__append_e820_table", formerly=("__append_e820_map",))
+def append_e820_table_inner(table: E820Table, entries: list[E820Entry]) -> int:
+    """Append entries up to the first that wraps around; -1 if there is such a one."""
+    for entry in entries:
         if wraps(entry):
             return -1
         e820__range_add(table, entry.addr, entry.size, entry.type)

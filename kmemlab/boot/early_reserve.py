@@ -9,6 +9,7 @@ from __future__ import annotations
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_phys_alloc_range, memblock_phys_free, memblock_reserve
 from kmemlab.boot.page_tables import pfn_range_is_mapped
+from kmemlab.boot.setup_data import memblock_x86_reserve_range_setup_data
 from kmemlab.boot.x86_init import x86_init_call, x86_init_function
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import KernelPanic
@@ -17,7 +18,7 @@ from kmemlab.types.units import KIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
 BIOS_START_MIN, BIOS_START_MAX = 0x20000, 0x9F000
 
 
-@kernel("arch/x86/kernel/setup.c", "early_reserve_memory", left_out="setup_data nodes, iBFT, graphics quirks")
+@kernel("arch/x86/kernel/setup.c", "early_reserve_memory", left_out="iBFT, graphics quirks")
 def early_reserve_memory(boot: Boot) -> None:
     """Reserve what must not be given out on any account; memblock=debug is not heard yet, so this is silent."""
     image = boot.spec.image
@@ -25,6 +26,7 @@ def early_reserve_memory(boot: Boot) -> None:
     # Many BIOSes write into the first 64 KiB when they wake from sleep.
     memblock_reserve(boot.memblock, 0, 64 * KIB, caller="setup_arch")
     early_reserve_initrd(boot)
+    memblock_x86_reserve_range_setup_data(boot)
     reserve_bios_regions(boot)
 
 

@@ -17,7 +17,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import E820_MAX_ENTRIES_ZEROPAGE
 from kmemlab.types.e820_type import E820_TYPE_RAM
 from kmemlab.types.errors import BadSpec
-from kmemlab.types.units import MIB
+from kmemlab.types.units import GIB, MIB, PAGE_MASK, PAGE_SIZE, round_up
 
 BOOT_SERVICES = ("Boot Code", "Boot Data")
 EFI_MEMORY_MAP_OWNER = "efi_memblock_x86_reserve_range"
@@ -41,20 +41,46 @@ def efi_enabled(boot: Boot) -> bool:
 @kernel(
     "drivers/firmware/efi/libstub/x86-stub.c",
     "setup_e820",
-    left_out="making the entries from the EFI map: the machine's description has them; more than 128 (SETUP_E820_EXT)",
+    left_out="making the entries from the EFI map: the machine's description has them",
 )
 def setup_e820(boot: Boot) -> None:
-    """Write the memory map into the zero page, as real-mode code would. Raises `BadSpec` for more than 128 entries."""
-    entries = boot.spec.e820
-    if len(entries) > E820_MAX_ENTRIES_ZEROPAGE:
-        raise BadSpec(
-            f"{len(entries)} entries don't fit the zero page",
-            where=f"machine {boot.spec.name!r}, e820",
-            remedy=f"give a UEFI machine at most {E820_MAX_ENTRIES_ZEROPAGE}",
-        )
-    for index, entry in enumerate(entries):
-        boot.boot_params.set_e820_entry(index, pack_boot_e820_entry(entry.start, entry.size, entry.type))
-    boot.boot_params.e820_entries = len(entries)
+    """Write the memory map into the zero page, as real-mode code would; what does not fit goes behind it, elsewhere."""
+    packed = [pack_boot_e820_entry(entry.start, entry.size, entry.type) for entry in boot.spec.e820]
+    params, fitting = boot.boot_params, packed[:E820_MAX_ENTRIES_ZEROPAGE]
+    for index, entry in enumerate(fitting):
+        params.set_e820_entry(index, entry)
+    if len(packed) > len(fitting):
+        add_e820ext(boot, packed[len(fitting) :])
+    params.e820_entries = len(fitting)
+
+
+@kernel("drivers/firmware/efi/libstub/x86-stub.c", "add_e820ext", left_out="appending to a list of nodes")
+def add_e820ext(boot: Boot, packed: list[bytes]) -> None:
+    """Write the entries that did not fit, and say in the zero page where they are."""
+    boot.setup_data.write(packed)
+    boot.boot_params.setup_data = allocate_pool(boot, boot.setup_data.size)
+
+
+@invented("the firmware's AllocatePool: it takes what it likes")
+def allocate_pool(boot: Boot, size: int) -> int:
+    """Where the stub gets memory for the loader's data: where the EFI map has such, else at the end of usable memory.
+
+    Raises `BadSpec` for a machine without room for it below 4 GiB.
+    """
+    for entry in boot.spec.efi_memory_map:
+        if entry.name == "Loader Data" and entry.end + 1 - entry.start >= size:
+            return entry.start
+    whole_pages = round_up(size, PAGE_SIZE)
+    usable = [(ram.end, ram.start) for ram in boot.spec.e820 if ram.type == E820_TYPE_RAM and ram.end < 4 * GIB]
+    for end, lowest in sorted(usable, reverse=True):
+        start = (end + 1 & PAGE_MASK) - whole_pages
+        if start >= max(lowest, MIB):
+            return start
+    raise BadSpec(
+        f"no room for {size} bytes of memory map below 4 GiB",
+        where=f"machine {boot.spec.name!r}, e820",
+        remedy=f"give more usable memory there, or at most {E820_MAX_ENTRIES_ZEROPAGE} entries",
+    )
 
 
 @kernel("arch/x86/platform/efi/efi.c", "efi_memblock_x86_reserve_range")

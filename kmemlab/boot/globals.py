@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmemlab.boot.boot_params import BootParams
+from kmemlab.boot.boot_params import BootParams, SetupData
 from kmemlab.boot.e820 import E820Table
 from kmemlab.boot.firmware_map_state import FirmwareMap
 from kmemlab.boot.memblock import Memblock
@@ -20,7 +20,7 @@ from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Cell, Struct, U64Cell
-from kmemlab.types.config import CONFIGS, KernelConfig
+from kmemlab.types.config import CONFIGS, E820_MAX_ENTRIES_ZEROPAGE, KernelConfig
 from kmemlab.types.errors import BadSpec
 from kmemlab.types.pgtable import LAYOUTS, PMD
 
@@ -75,6 +75,7 @@ class Boot(Struct):
         self.printk = printk or Printk()
         self.bios = Bios(spec)
         self.boot_params = BootParams()
+        self.setup_data = SetupData(len(spec.e820) - E820_MAX_ENTRIES_ZEROPAGE if spec.firmware == "UEFI" else 0)
         self.x86_init = X86InitOps()
         self.e820_table = E820Table(self.config.e820_max_entries, self.printk)
         self.e820_table_kexec = E820Table(self.config.e820_max_entries, self.printk)

@@ -18,6 +18,7 @@ from kmemlab.boot.efi import fill_boot_params
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.numa_fake import count_possible_nodes
+from kmemlab.boot.setup_data import parse_setup_data
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.mm.globals import Mm
@@ -90,6 +91,7 @@ def highest_pfn(spec: MachineSpec) -> int:
     try:
         fill_boot_params(boot)
         e820__memory_setup(boot)
+        parse_setup_data(boot)
         parse_early_param(boot)
         e820__finish_early_params(boot)
     except KernelPanic:

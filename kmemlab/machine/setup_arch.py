@@ -51,6 +51,7 @@ from kmemlab.boot.mtrr_trim import mtrr_trim_uncached_memory
 from kmemlab.boot.numa_init import init_cpu_to_node, numa_setup, x86_numa_init
 from kmemlab.boot.pat import init_cache_modes
 from kmemlab.boot.probe_roms import resources_probe_roms, resources_reserve_resources
+from kmemlab.boot.setup_data import e820__reserve_setup_data, parse_setup_data
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.memory_hotplug import setup_memhp_default_state
 from kmemlab.machine.paging_init import PAGING_INIT, pagetable_init
@@ -188,11 +189,13 @@ SETUP_ARCH = (
     Stage(print_command_line,          "boot",   "what the boot loader handed over", only="x86_64"),
     Stage(early_reserve_memory,        "boot",   "kernel, initrd and the BIOS's data are taken"),
     Stage(e820__memory_setup,          "boot",   "the firmware's memory map, put in order"),
+    Stage(parse_setup_data,            "boot",   "a map of more entries than the zero page holds"),
     Stage(parse_early_param,           "boot",   "mem= and memmap= change the map"),
     Stage(parse_early_param_mm,        "kernel", "numa=, kernelcore= and movablecore= are kept for later"),
     Stage(efi_memblock_x86_reserve_range, "boot", "UEFI's memory map stays"),
     Stage(allocate_near_the_kernel,    "boot",   "movable_node: keep off memory that may be unplugged", only="x86_64"),
     Stage(x86_report_nx,               "boot",   "can pages be marked as not executable?"),
+    Stage(e820__reserve_setup_data,    "boot",   "what the boot loader wrote beyond the zero page stays"),
     Stage(e820__finish_early_params,   "boot",   "if the map was changed: put it in order again, print it"),
     Stage(efi_init,                    "boot",   "UEFI's tables stay"),
     Stage(resources_probe_roms,        "boot",   "the BIOS's ROM in the resource tree"),
