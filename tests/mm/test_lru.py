@@ -109,7 +109,7 @@ def test_a_page_locked_into_memory_is_on_no_list_but_counted(mm):
     assert on_list(mm, LRU_INACTIVE_FILE) == [pfn]
 
 
-def play(mm, seed, steps=400):
+def play(mm, seed, steps=400, every=20):
     rng, pages, isolated = random.Random(seed), [], []
     for step in range(steps):
         mm.current.cpu = 0
@@ -129,7 +129,7 @@ def play(mm, seed, steps=400):
             if folio_isolate_lru(mm, pfn):
                 isolated.append(pfn)
                 folio_putback_lru(mm, isolated.pop())
-        if step % 20 == 0:
+        if step % every == 0:
             check_lru(mm)
     lru_add_drain_all(mm)
     check_lru(mm)
@@ -209,4 +209,4 @@ DEFECTS = (
 @pytest.mark.parametrize(("right", "wrong"), DEFECTS, ids=[wrong.__name__ for _, wrong in DEFECTS])
 def test_the_law_catches(mm, right, wrong):
     with livepatch(right, wrong), pytest.raises((BrokenLaw, KmemlabError)):
-        play(mm, 1)
+        play(mm, 1, steps=150, every=1)
