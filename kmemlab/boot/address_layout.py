@@ -11,9 +11,9 @@ from __future__ import annotations
 from math import log2
 from typing import NamedTuple
 
-from kmemlab.boot.address_space import START_KERNEL_MAP, task_size
+from kmemlab.boot.address_space import LOAD_PHYSICAL_ADDR, START_KERNEL_MAP, task_size
 from kmemlab.boot.direct_map import kaslr_memory_enabled
-from kmemlab.boot.globals import Boot
+from kmemlab.boot.globals import Boot, page_offset
 from kmemlab.boot.layout_32 import (
     END_OF_FIXED_ADDRESSES,
     FIXADDR_TOP,
@@ -25,18 +25,16 @@ from kmemlab.boot.layout_32 import (
     vmalloc_end,
     vmalloc_start,
 )
-from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.boot.vmalloc_area import VMALLOC_AREA
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PGD
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX
+from kmemlab.types.units import GIB, PAGE_SHIFT, PAGE_SIZE, TIB, U64_MAX
 
 KERNEL_IMAGE_SIZE = GIB  # with CONFIG_RANDOMIZE_BASE
 GUARD_HOLE_PGD_ENTRY, GUARD_HOLE_PGDS, LDT_PGD_ENTRY = -256, 16, -240
 CPU_ENTRY_AREA_BASE, ESPFIX_BASE_ADDR, ENTRY_512G = U64_MAX + 1 - (4 << 39), U64_MAX + 1 - (2 << 39), 1 << 39
 EFI_VA_END, EFI_VA_START = 0xFFFFFFEF00000000, 0xFFFFFFFF00000000
 MODULES_END, VSYSCALL_ADDR = 0xFFFFFFFFFF000000, 0xFFFFFFFFFF600000
-LOAD_PHYSICAL_ADDR = 16 * MIB  # where the image expects to be loaded; it runs at this offset unless KASLR moves it
 # What the documentation keeps for the direct map and the memory map, by the levels of page tables: start and size.
 DIRECT_MAP_SIZE = {4: 64 * TIB, 5: 32 << 50}
 VMEMMAP_AREA = {4: (0xFFFFEA0000000000, TIB), 5: (0xFFD4000000000000, 512 * TIB)}
@@ -56,6 +54,7 @@ class AddressArea(NamedTuple):
 def areas_64(boot: Boot) -> list[AddressArea]:
     """All areas but the holes, as they lie without KASLR, ascending."""
     levels = boot.page_table_levels
+    unmoved = page_offset(boot.config, levels)
     pgd_size = boot.swapper_pg_dir.layout.levels[PGD].size
     top = U64_MAX + 1
     half = 1 << boot.swapper_pg_dir.layout.virt_bits - 1
@@ -69,8 +68,8 @@ def areas_64(boot: Boot) -> list[AddressArea]:
         AddressArea(0, task_size(boot) - 1, "programs (TASK_SIZE_MAX)"),
         AddressArea(half, top - half - 1, "not canonical: bits that must be copies are not"),
         AddressArea(hole, hole + GUARD_HOLE_PGDS * pgd_size - 1, "guard hole, kept for hypervisors"),
-        AddressArea(ldt, ldt + pgd_size - 1 if levels == 5 else va(boot, 0) - 1, "LDT remap for page-table isolation"),
-        AddressArea(va(boot, 0), va(boot, 0) + direct - 1, "direct map of all memory", "page_offset_base"),
+        AddressArea(ldt, ldt + pgd_size - 1 if levels == 5 else unmoved - 1, "LDT remap for page-table isolation"),
+        AddressArea(unmoved, unmoved + direct - 1, "direct map of all memory", "page_offset_base"),
         AddressArea(vmalloc, vmalloc + vmalloc_size - 1, "vmalloc and ioremap", "vmalloc_base"),
         AddressArea(vmemmap, vmemmap + vmemmap_size - 1, "vmemmap: the memory map", "vmemmap_base"),
         AddressArea(CPU_ENTRY_AREA_BASE, CPU_ENTRY_AREA_BASE + ENTRY_512G - 1, "CPU entry areas"),
@@ -143,7 +142,7 @@ def random_places(boot: Boot) -> dict[str, tuple[int, int, int]]:
     places = (KERNEL_IMAGE_SIZE - LOAD_PHYSICAL_ADDR - size) // step
     found = {"text": (lowest, lowest + places * step, step)}
     regions = kaslr_regions(boot)
-    vaddr, moved = va(boot, 0), 0
+    vaddr, moved = page_offset(boot.config, boot.page_table_levels), 0
     spare = CPU_ENTRY_AREA_BASE - vaddr - sum(regions.values())
     for nth, (base, region_size) in enumerate(regions.items()):
         moved += (spare - moved) // (len(regions) - nth) // GIB * GIB  # if every lot is the highest

@@ -14,7 +14,7 @@ from kmemlab.boot.cmdline import cmdline_find_option, early_param
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.early_memtest import early_memtest
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.kernel_physical_mapping import alloc_low_page, kernel_physical_mapping_init
+from kmemlab.boot.kernel_physical_mapping import alloc_low_page, kernel_physical_mapping_init, within_entry
 from kmemlab.boot.kernel_physical_mapping_32 import (
     early_ioremap_page_table_range_init,
     kernel_physical_mapping_init_32,
@@ -275,6 +275,7 @@ def late_tables_needed(boot: Boot, start: int, end: int) -> int:
     needed: set[tuple[int, int]] = set()
     for piece, piece_end, mask in split_mem_range(boot, start, end):
         for entries, shift, _ in takewhile(lambda level: not mask & level[2], levels):  # noqa: B023
-            entered = range(piece >> shift, (piece_end - 1 >> shift) + 1)
+            at_0 = within_entry(boot, shift)
+            entered = range(piece + at_0 >> shift, (piece_end - 1 + at_0 >> shift) + 1)
             needed.update((shift, at) for at in entered if entries[at] == ENTRY_NONE)
     return len(needed)

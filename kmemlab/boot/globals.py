@@ -18,11 +18,11 @@ from kmemlab.hardware.mtrr import MemoryTypeRegisters
 from kmemlab.hardware.ram import Ram
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.column import Column, column
-from kmemlab.sim.kernel import invented
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct, U64Cell
 from kmemlab.types.config import CONFIGS, E820_MAX_ENTRIES_ZEROPAGE, KernelConfig
 from kmemlab.types.errors import BadSpec
-from kmemlab.types.pgtable import LAYOUTS, PMD
+from kmemlab.types.pgtable import LAYOUTS, PAGE_OFFSET_L5, PMD
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -72,6 +72,7 @@ class Boot(Struct):
         self.spec = spec
         self.config = bootable_config(spec)
         self.page_table_levels = page_table_levels(spec, self.config)
+        self.page_offset_base = kaslr_base(spec, "page_offset_base") or page_offset(self.config, self.page_table_levels)
         self.printk = printk or Printk()
         self.bios = Bios(spec)
         self.boot_params = BootParams()
@@ -117,3 +118,23 @@ def page_table_levels(spec: MachineSpec, config: KernelConfig) -> int:
     """How deep page tables are: five levels if the CPU has la57 and nobody said no5lvl."""
     deep = "la57" in spec.cpus.flags and "no5lvl" not in spec.cmdline.split()
     return 5 if deep and 5 in config.page_table_levels else config.page_table_levels[0]
+
+
+@invented("KASLR draws it by lot at each boot; the machine's description may tell what it drew", traced=False)
+def kaslr_base(spec: MachineSpec, base: str) -> int | None:
+    """Where KASLR put the area of a 64-bit kernel whose variable is `base`; None if it is off, or nobody has told."""
+    if spec.arch == "i386" or "nokaslr" in spec.cmdline.split():
+        return None
+    told: int | None = getattr(spec.image, base)
+    return told
+
+
+@kernel(
+    "arch/x86/include/asm/page_64_types.h",
+    "__PAGE_OFFSET_BASE_L4",
+    left_out="32 bit has a name of its own",
+    traced=False,
+)
+def page_offset(config: KernelConfig, levels: int) -> int:
+    """Where the direct map starts without KASLR, by the levels of page tables."""
+    return PAGE_OFFSET_L5 if levels == 5 else config.page_offset

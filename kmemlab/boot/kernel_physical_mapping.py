@@ -23,7 +23,7 @@ from kmemlab.boot.page_tables import (
     PUD_SHIFT,
     update_page_count,
 )
-from kmemlab.boot.swapper_pg_dir import enter_pages, enter_table, place_swapper_pg_dir
+from kmemlab.boot.swapper_pg_dir import enter_pages, enter_table, place_swapper_pg_dir, va
 from kmemlab.sim.column import Column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
@@ -80,7 +80,7 @@ def kernel_physical_mapping_init(boot: Boot, start: int, end: int, mask: int) ->
     if boot.page_table_levels == 4:
         phys_p4d_init(boot, start, end, mask)  # the fifth level is folded: what C calls P4D is the top
         return
-    for paddr, paddr_end in entries_of(start, end, PGDIR_SHIFT_L5):
+    for paddr, paddr_end in entries_of(start, end, PGDIR_SHIFT_L5, within_entry(boot, PGDIR_SHIFT_L5)):
         need_table(boot, PGD, paddr)
         phys_p4d_init(boot, paddr, paddr_end, mask)
 
@@ -88,7 +88,7 @@ def kernel_physical_mapping_init(boot: Boot, start: int, end: int, mask: int) ->
 @kernel("arch/x86/mm/init_64.c", "phys_p4d_init")
 def phys_p4d_init(boot: Boot, start: int, end: int, mask: int) -> None:
     """The level of 512 GiB: always tables."""
-    for paddr, paddr_end in entries_of(start, end, P4D_SHIFT):
+    for paddr, paddr_end in entries_of(start, end, P4D_SHIFT, within_entry(boot, P4D_SHIFT)):
         need_table(boot, P4D, paddr)
         phys_pud_init(boot, paddr, paddr_end, mask)
 
@@ -151,15 +151,21 @@ def phys_pte_init(boot: Boot, start: int, end: int) -> None:
 
 
 @invented("the loop that each level of C writes out: the range cut at the borders of the level's entries", traced=False)
-def entries_of(start: int, end: int, shift: int) -> list[tuple[int, int]]:
-    """[start, end) in pieces, one an entry.
+def entries_of(start: int, end: int, shift: int, offset: int = 0) -> list[tuple[int, int]]:
+    """[start, end) in pieces, one an entry; physical address 0 lies `offset` bytes behind the start of its entry.
 
     >>> entries_of(0x1FF000, 0x201000, PMD_SHIFT) == [(0x1FF000, 0x200000), (0x200000, 0x201000)]
     True
     """
     size = 1 << shift
-    cuts = [start, *range((start // size + 1) * size, end, size), end]
+    cuts = [start, *range(((start + offset) // size + 1) * size - offset, end, size), end]
     return list(pairwise(cuts))
+
+
+@invented("C counts entries by address, ours are counted by physical address", traced=False)
+def within_entry(boot: Boot, shift: int) -> int:
+    """How far behind the start of an entry the direct map begins: KASLR moves it by whole GiB, not by whole tables."""
+    return va(boot, 0) & (1 << shift) - 1
 
 
 @invented("two lines that each level of C has", traced=False)
@@ -167,7 +173,8 @@ def need_table(boot: Boot, level: int, paddr: int) -> None:
     """See that the entry at `level` for a physical address names a table of the level below."""
     tables = boot.direct_map
     entries: Column = (tables.pgd, tables.p4d, tables.pud, tables.pmd)[level]
-    at = paddr >> (PGDIR_SHIFT_L5, P4D_SHIFT, PUD_SHIFT, PMD_SHIFT)[level]
+    shift = (PGDIR_SHIFT_L5, P4D_SHIFT, PUD_SHIFT, PMD_SHIFT)[level]
+    at = paddr + within_entry(boot, shift) >> shift
     if entries[at] == ENTRY_NONE:
         enter_table(boot, level, paddr, alloc_low_page(boot))
         entries[at] = ENTRY_TABLE

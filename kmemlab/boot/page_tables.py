@@ -25,9 +25,10 @@ MAX_LATE_PAGES = 1 << 20
 class DirectMap(Struct):
     """What each entry of each level is: nothing, a table of the level below, or a page.
 
-    The entry for physical address `paddr` is `pmd[paddr >> pmd_shift]`, and so on; `pgd` is used with five levels only,
-    with four the top level is `p4d`. `direct_pages_count[PG_LEVEL_…]` counts pages by size. With two levels (i386
-    without PAE) an entry of `pmd` is one of 4 MiB, and what C calls a page of "2M" is as large.
+    The entry for physical address `paddr` is `pmd[paddr >> pmd_shift]`, and so on; in `p4d` and `pgd` it lies behind by
+    what KASLR's base is behind a border of entries. `pgd` is used with five levels only, with four the top is `p4d`.
+    `direct_pages_count[PG_LEVEL_…]` counts pages by size. With two levels (i386 without PAE) an entry of `pmd` is one
+    of 4 MiB, and what C calls a page of "2M" is as large.
     """
 
     page_size_mask = Cell()  # bit PG_LEVEL_…: this size may be used
@@ -56,8 +57,8 @@ class DirectMap(Struct):
         self.pmd_shift = pmd_shift
         self.pmd_size = 1 << pmd_shift
         last = (max_pfn << PAGE_SHIFT) + PUD_SIZE
-        self.pgd = column("B", (last >> PGDIR_SHIFT_L5) + 1)
-        self.p4d = column("B", (last >> P4D_SHIFT) + 1)
+        self.pgd = column("B", (last >> PGDIR_SHIFT_L5) + 2)
+        self.p4d = column("B", (last >> P4D_SHIFT) + 2)
         self.pud = column("B", (last >> PUD_SHIFT) + 1)
         self.pmd = column("B", (last >> pmd_shift) + 1)
         self.pte = column("B", (last >> PAGE_SHIFT) + 1)

@@ -15,8 +15,6 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import P4D, PAGE_GLOBAL, PAGE_KERNEL, PAGE_NX, PAGE_PSE, PTE
 from kmemlab.types.units import PAGE_MASK
 
-PAGE_OFFSET_L5 = 0xFF11000000000000
-
 
 @invented("the linker does it, and the machine's description does not tell where")
 def place_swapper_pg_dir(boot: Boot) -> None:
@@ -24,12 +22,13 @@ def place_swapper_pg_dir(boot: Boot) -> None:
     boot.swapper_pg_dir.pgd = boot.spec.image.data[0] & PAGE_MASK
 
 
-@kernel(
-    "arch/x86/include/asm/page.h", "__va", left_out="the random base of KASLR: no description tells it", traced=False
-)
+@kernel("arch/x86/include/asm/page.h", "__va", traced=False)
 def va(boot: Boot, paddr: int) -> int:
-    """The address at which the direct map shows a physical address."""
-    return (PAGE_OFFSET_L5 if boot.page_table_levels == 5 else boot.config.page_offset) + paddr
+    """The address at which the direct map shows a physical address.
+
+    Under KASLR the base is the one that the machine's description tells; if it tells none, that without KASLR.
+    """
+    return boot.page_offset_base + paddr
 
 
 @invented("C goes down with its loops over entries", traced=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmemlab.boot.globals import Boot
+from kmemlab.boot.globals import Boot, kaslr_base
 from kmemlab.boot.layout_32 import vmalloc_end, vmalloc_start
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.units import GIB, TIB
@@ -11,12 +11,7 @@ from kmemlab.types.units import GIB, TIB
 VMALLOC_AREA = {4: (0xFFFFC90000000000, 32 * TIB, 512 * GIB), 5: (0xFFA0000000000000, 12800 * TIB, 256 * TIB)}
 
 
-@kernel(
-    "arch/x86/include/asm/pgtable_64_types.h",
-    "VMALLOC_START",
-    left_out="the random base of KASLR: no description tells it",
-    traced=False,
-)
+@kernel("arch/x86/include/asm/pgtable_64_types.h", "VMALLOC_START", traced=False)
 def vmalloc_range(boot: Boot) -> tuple[int, int]:
     """VMALLOC_START and VMALLOC_END; on 64 bit the end is the last byte, on i386 the one behind it.
 
@@ -27,6 +22,7 @@ def vmalloc_range(boot: Boot) -> tuple[int, int]:
     if boot.config.highmem:
         return vmalloc_start(boot), vmalloc_end(boot)
     start, size, _ = VMALLOC_AREA[boot.page_table_levels]
+    start = kaslr_base(boot.spec, "vmalloc_base") or start
     return start, start + size - 1
 
 

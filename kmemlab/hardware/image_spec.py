@@ -8,7 +8,7 @@ from typing import Any
 
 from kmemlab.hardware.checked_json import Range, Value
 from kmemlab.sim.kernel import invented
-from kmemlab.types.units import MIB
+from kmemlab.types.units import GIB, MIB
 
 
 @invented("a machine described from outside: C has no such thing")
@@ -61,6 +61,9 @@ def image_of(value: Value) -> ImageSpec:
     for key in ("text", "page_offset_base", "vmalloc_base", "vmemmap_base"):
         given[key] = value.optional(key, Value.number, None)
     given["kib"] = value.optional("kib", image_sizes_of, None)
+    for key in ("page_offset_base", "vmalloc_base", "vmemmap_base"):
+        if given[key] is not None and (given[key] % GIB or given[key] < 1 << 63):
+            value[key].bad("KASLR puts this area at a multiple of 1 GiB among the kernel's addresses", "leave it out")
     image = ImageSpec(**{key: found for key, found in given.items() if found is not None})
     borders = [MIB, *(place for part in (image.code, image.rodata, image.data, image.bss, image.brk) for place in part)]
     if any(low > high for low, high in pairwise(borders)):

@@ -13,6 +13,7 @@ from functools import partial
 
 from kmemlab.boot.cmdline import bool_option, cmdline_find_option
 from kmemlab.boot.direct_map import kaslr_memory_enabled
+from kmemlab.boot.globals import kaslr_base
 from kmemlab.boot.memblock import (
     MEMBLOCK_HOTPLUG,
     for_each_free_mem_range,
@@ -108,7 +109,8 @@ def preallocate_vmalloc_pages(mm: Mm) -> None:
     """Take a page table for each top-level entry of the vmalloc area: then all processes share what is below them."""
     start, size, entry = VMALLOC_AREA[mm.boot.page_table_levels]
     if kaslr_memory_enabled(mm.boot):
-        start += GIB  # KASLR moves it by some GiB, so that it touches one entry more
+        # KASLR moves it by some GiB, so that it touches one entry more.
+        start = kaslr_base(mm.boot.spec, "vmalloc_base") or start + GIB
     tables, alloc = mm.boot.swapper_pg_dir, partial(preallocated_table, mm)
     for nth in range(start // entry, (start + size - 1) // entry + 1):
         address = nth * entry

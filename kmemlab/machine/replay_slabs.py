@@ -147,8 +147,8 @@ class SlabReplay:
 
     @property
     def direct_map(self) -> int:
-        """Where the kernel sees page frame 0; right for a kernel that was not moved (nokaslr)."""
-        return self.machine.kernel.boot.config.page_offset
+        """Where the kernel sees page frame 0; right for a kernel that was not moved, or of which it is known."""
+        return self.machine.kernel.boot.page_offset_base
 
     # -- events --------------------------------------------------------------------------------------------------------
 

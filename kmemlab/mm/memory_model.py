@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from kmemlab.boot.globals import page_offset
 from kmemlab.boot.memblock import (
     Memblock,
     memblock_add_node,
@@ -28,8 +29,6 @@ from kmemlab.types.config import KernelConfig
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.memory_model import MemoryModelKind
 from kmemlab.types.units import MIB, PAGE_SHIFT
-
-PAGE_OFFSET_L5 = 0xFF11000000000000  # where the direct map starts with 5 levels of page tables
 
 
 @invented("what the memory models need to know of a machine")
@@ -93,7 +92,7 @@ class ModelMachine:
     @property
     def page_offset(self) -> int:
         """Where the direct map starts without KASLR."""
-        return PAGE_OFFSET_L5 if self.levels == 5 else self.config.page_offset
+        return page_offset(self.config, self.levels)
 
     def span(self, nid: int) -> tuple[int, int]:
         """(first pfn, pfn behind) of a node, holes included."""

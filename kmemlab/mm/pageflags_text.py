@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.boot.globals import kaslr_base
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_flags import page_flags_layout
@@ -22,6 +23,7 @@ def pfn_to_page(mm: Mm, pfn: int) -> int:
     """The address of a page frame's struct page."""
     config = mm.boot.config
     start = VMEMMAP_START[mm.boot.page_table_levels] if config.sparsemem else config.page_offset
+    start = kaslr_base(mm.boot.spec, "vmemmap_base") or start
     return start + pfn * config.sizeof_page
 
 

@@ -42,6 +42,9 @@ PAGE_KERNEL = PAGE_KERNEL_EXEC | PAGE_NX
 PAGE_KERNEL_LARGE_EXEC = PAGE_KERNEL_EXEC | PAGE_PSE
 PAGE_KERNEL_LARGE = PAGE_KERNEL | PAGE_PSE
 
+PAGE_OFFSET_L5 = 0xFF11000000000000
+"""Where the direct map starts with five levels; with fewer the kernel's configuration says it."""
+
 PGD, P4D, PUD, PMD, PTE = range(5)
 """The five levels that the kernel walks, from the top."""
 
