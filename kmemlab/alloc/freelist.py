@@ -18,7 +18,7 @@ from kmemlab.mm.fallback import rmqueue_inner
 from kmemlab.mm.globals import GROUP_BY_MOBILITY_DISABLED, Mm
 from kmemlab.mm.highatomic import reserve_highatomic_pageblock
 from kmemlab.mm.kswapd_wake import wakeup_kswapd
-from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, Zonelist
+from kmemlab.mm.node import COUNT, ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, Zonelist
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
 from kmemlab.mm.per_cpu_pages import pcp_allowed_order
 from kmemlab.mm.vm_event import NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS, NUMA_OTHER, PGALLOC
@@ -63,13 +63,14 @@ def node_zonelist(mm: Mm, nid: int, gfp: int) -> Zonelist:
 @kernel("mm/page_alloc.c", "zone_statistics")
 def zone_statistics(mm: Mm, preferred_zone: Zone, zone: Zone, nr_account: int) -> None:
     """Count where pages came from: from the node that was wanted, and from the node of the CPU that asked."""
-    if zone.node == preferred_zone.node:
-        zone.vm_numa_event[NUMA_HIT] += nr_account
+    node, event = zone.node, zone.vm_numa_event
+    if node == preferred_zone.node:
+        event[NUMA_HIT] += nr_account
     else:
-        zone.vm_numa_event[NUMA_MISS] += nr_account
+        event[NUMA_MISS] += nr_account
         preferred_zone.vm_numa_event[NUMA_FOREIGN] += nr_account
-    is_local = zone.node == mm.numa.cpu_to_node[mm.current.cells[CPU]]
-    zone.vm_numa_event[NUMA_LOCAL if is_local else NUMA_OTHER] += nr_account
+    is_local = node == mm.numa.cpu_to_node[mm.current.cells[CPU]]
+    event[NUMA_LOCAL if is_local else NUMA_OTHER] += nr_account
 
 
 @kernel("mm/page_alloc.c", "rmqueue_buddy", lock="zone->lock")
@@ -129,10 +130,11 @@ def get_page_from_freelist(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: 
     highest, migratetype = gfp_zone(mm, gfp), gfp_migratetype(mm, gfp)
     zonelist = node_zonelist(mm, nid, gfp)
     preferred = None
-    for at in range(zonelist.count):
-        if zonelist.zone_idx[at] > highest:
+    for at in range(zonelist.cells[COUNT]):
+        index = zonelist.zone_idx[at]
+        if index > highest:
             continue
-        zone = mm.node_data[zonelist.nid[at]].node_zones[zonelist.zone_idx[at]]
+        zone = mm.node_data[zonelist.nid[at]].node_zones[index]
         if preferred is None:
             preferred = zone
         elif alloc_flags & ALLOC_NOFRAGMENT and zone.node != preferred.node:

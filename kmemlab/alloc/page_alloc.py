@@ -40,7 +40,9 @@ __all__ = ["alloc_pages_inner", "free_pages_inner", "gfp_migratetype", "gfp_zone
 @kernel("include/linux/sched/mm.h", "current_gfp_context", traced=False)
 def current_gfp_context(current: Context, gfp: int) -> int:
     """A request without what the running task has forbidden itself for a while: I/O, or entering a file system."""
-    flags = current.cells[TASK_FLAGS]
+    flags = current.cells[TASK_FLAGS] & (PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS | PF_MEMALLOC_PIN)
+    if not flags:
+        return gfp
     if flags & PF_MEMALLOC_NOIO:
         gfp &= ~(__GFP_IO | __GFP_FS)
     elif flags & PF_MEMALLOC_NOFS:
@@ -57,8 +59,10 @@ def alloc_flags_nofragment(mm: Mm, preferred_zone: Zone | None, gfp: int) -> int
     if preferred_zone is None or preferred_zone.index != ZONE_NORMAL or not mm.has_dma32:
         return alloc_flags
     # With one node DMA32 has memory wherever Normal has.
-    dma32 = mm.node_data[preferred_zone.node].node_zones[ZONE_DMA32]
-    return alloc_flags if not dma32.present_pages and sum(mm.numa.node_online) > 1 else alloc_flags | ALLOC_NOFRAGMENT
+    if len(mm.node_data) > 1 and sum(mm.numa.node_online) > 1:
+        dma32 = mm.node_data[preferred_zone.node].node_zones[ZONE_DMA32]
+        return alloc_flags | ALLOC_NOFRAGMENT if dma32.present_pages else alloc_flags
+    return alloc_flags | ALLOC_NOFRAGMENT
 
 
 @kernel("include/linux/sched/mm.h", "might_alloc", left_out="lockdep", traced=False)

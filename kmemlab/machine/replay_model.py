@@ -16,7 +16,7 @@ from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.mm.buddy import FPI_NONE
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
-from kmemlab.mm.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, page_zone
+from kmemlab.mm.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, held_zone, page_zone
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
@@ -158,7 +158,9 @@ def free_held(mm: Mm, pfn: int, order: int, to_buddy: bool) -> bool:
     if mm.page.owned[pfn] != 1 + order:
         return False
     if to_buddy:
-        free_pages_ok(mm, free_pages_prepare(mm, pfn, order), pfn, order, FPI_NONE)
+        zone = held_zone(mm, pfn, order)
+        free_pages_prepare(mm, zone, pfn, order)
+        free_pages_ok(mm, zone, pfn, order, FPI_NONE)
     else:
         free_pages_inner(mm, pfn, order)
     return True

@@ -36,6 +36,9 @@ class Zonelist(Struct):
         self.zone_idx = column("B", entries)
 
 
+COUNT = Zonelist.count.index  # zonelist.cells[…]: each request asks for this
+
+
 @kernel("include/linux/mmzone.h", "pg_data_t", left_out="compaction fields")
 class PglistData(Struct):
     """One node: a stretch of page frames that lie at the same distance, and the zones that it is cut into.

@@ -44,19 +44,14 @@ def held_zone(mm: Mm, pfn: int, order: int) -> Zone:
 
 
 @kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, page_owner, KASAN")
-def free_pages_prepare(mm: Mm, pfn: int, order: int) -> Zone:
-    """From now on nobody holds the block: its flags are gone, and perhaps its contents. Returns its zone.
-
-    Raises `BadRequest` and `DoubleFree` for a block that nobody holds with this order.
-    """
-    zone = held_zone(mm, pfn, order)
+def free_pages_prepare(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
+    """From now on nobody holds the block: its flags are gone, and perhaps its contents."""
     page = zone.page
     page.refcount[pfn] = 0
     page.owned[pfn] = 0
     page.flags[pfn] = 0
     zone.cells[NR_OWNED] -= 1 << order
     treat_free_pages(mm, pfn, 1 << order)
-    return zone
 
 
 @kernel("mm/page_alloc.c", "free_unref_page", left_out="finding the lists locked: then C gives the page to the buddy")
@@ -97,11 +92,12 @@ def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
 
     If somebody else still refers to its first page, only the other pages are freed, unless all are one large page.
     """
-    page = mm.page
-    if 0 <= pfn < page.max_pfn and page.refcount[pfn] > 1:
-        free_unshared_pages(mm, held_zone(mm, pfn, order), pfn, order)
+    zone = held_zone(mm, pfn, order)
+    if zone.page.refcount[pfn] > 1:
+        free_unshared_pages(mm, zone, pfn, order)
     else:
-        free_the_page(mm, free_pages_prepare(mm, pfn, order), pfn, order)
+        free_pages_prepare(mm, zone, pfn, order)
+        free_the_page(mm, zone, pfn, order)
 
 
 @invented("the second half of __free_pages", traced=False)
@@ -136,6 +132,10 @@ def put_page(mm: Mm, pfn: int) -> None:
 @kernel("mm/page_alloc.c", "free_unref_page_list", left_out="letting go of the lists' lock after each 32 pages")
 def free_unref_page_list(mm: Mm, pfns: Sequence[int]) -> None:
     """Free many single pages that nobody refers to any more: all are made ready first, then they go on the lists."""
-    zones = [free_pages_prepare(mm, pfn, 0) for pfn in pfns]
+    zones = []
+    for pfn in pfns:
+        zone = held_zone(mm, pfn, 0)
+        free_pages_prepare(mm, zone, pfn, 0)
+        zones.append(zone)
     for zone, pfn in zip(zones, pfns, strict=True):
         free_unref_page(mm, zone, pfn, 0)

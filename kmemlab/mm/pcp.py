@@ -22,7 +22,7 @@ from kmemlab.mm.per_cpu_pages import (
     pindex_to_order,
 )
 from kmemlab.mm.vm_event import PGFREE
-from kmemlab.mm.zone import NR_FREE_PAGES, ZONE_RECLAIM_ACTIVE, Zone
+from kmemlab.mm.zone import NR_FREE_PAGES, ZONE_FLAGS, ZONE_RECLAIM_ACTIVE, Zone
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 
@@ -115,7 +115,7 @@ def nr_pcp_high(zone: Zone, cpu: int, free_high: bool) -> int:
     high = pcp.high[cpu]
     if high == 0 or free_high:
         return 0
-    if zone.flags & ZONE_RECLAIM_ACTIVE:
+    if zone.cells[ZONE_FLAGS] & ZONE_RECLAIM_ACTIVE:
         return min(pcp.batch[cpu] << 2, high)
     return high
 
@@ -128,11 +128,12 @@ def free_unref_page_commit(mm: Mm, zone: Zone, pfn: int, migratetype: int, order
     pindex = order_to_pindex(migratetype, order)
     mm.vm_event[PGFREE] += 1 << order
     list_add(zone.page.lru, pfn, pcp.head + cpu * NR_PCP_LISTS + pindex)
-    pcp.count[cpu] += 1 << order
+    count = pcp.count[cpu] + (1 << order)
+    pcp.count[cpu] = count
     # Small blocks that only come back would keep larger ones from forming: then all of them go.
-    free_high = bool(order and pcp.free_factor[cpu] and order <= PAGE_ALLOC_COSTLY_ORDER)
+    free_high = 0 < order <= PAGE_ALLOC_COSTLY_ORDER and pcp.free_factor[cpu] > 0
     high = nr_pcp_high(zone, cpu, free_high)
-    if pcp.count[cpu] >= high:
+    if count >= high:
         free_pcppages_bulk(zone, cpu, nr_pcp_free(pcp, cpu, high, pcp.batch[cpu], free_high), pindex)
 
 

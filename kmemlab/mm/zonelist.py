@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from kmemlab.boot.numa import MAX_NUMNODES, node_distance, nodes_of
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mminit import mminit_verify_zonelist
-from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, PglistData, Zonelist
+from kmemlab.mm.node import COUNT, ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, PglistData, Zonelist
 from kmemlab.mm.zone import WMARK_HIGH, Zone, populated_zone
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_TYPES
@@ -144,13 +144,13 @@ def for_each_zone_zonelist(mm: Mm, zonelist: Zonelist, highidx: int = MAX_NR_ZON
 @kernel("include/linux/mmzone.h", "first_zones_zonelist", left_out="masks of nodes", traced=False)
 def first_zones_zonelist(mm: Mm, zonelist: Zonelist, highidx: int) -> Zone | None:
     """The best zone of the list whose index is not above `highidx`; None if there is none."""
-    at = 0
+    zone_idx, at = zonelist.zone_idx, 0
     # Behind the last entry stand zeros (no configuration fills its list), so the search ends there at the latest.
-    while zonelist.zone_idx[at] > highidx:
+    while zone_idx[at] > highidx:
         at += 1
-    if at >= zonelist.count:
+    if at >= zonelist.cells[COUNT]:
         return None
-    return mm.node_data[zonelist.nid[at]].node_zones[zonelist.zone_idx[at]]
+    return mm.node_data[zonelist.nid[at]].node_zones[zone_idx[at]]
 
 
 @kernel("mm/page_alloc.c", "nr_free_zone_pages", formerly=("nr_free_buffer_pages", "nr_free_pagecache_pages"))
