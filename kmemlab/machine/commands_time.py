@@ -5,6 +5,7 @@ from __future__ import annotations
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.context import HZ
+from kmemlab.mm.wait import pass_time
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest
 
@@ -31,7 +32,7 @@ class TimeCommands(Commanded):
     def _do_wait(self, seconds: int) -> None:
         if seconds < 0:
             raise BadRequest(f"{seconds} seconds can't pass", where="wait", remedy="wait 0 seconds or more")
-        slab, current = self.kernel.slab, self.kernel.mm.current
+        slab, mm = self.kernel.slab, self.kernel.mm
         for _ in range(seconds):
-            current.jiffies += HZ
+            pass_time(mm, HZ)
             slab.engine.run_timers(slab)

@@ -17,6 +17,7 @@ from kmemlab.alloc.slab_check import check_slab
 from kmemlab.boot.address_layout import address_space_text
 from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commands_files import FileCommands
 from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
@@ -29,6 +30,8 @@ from kmemlab.machine.commands_vmalloc import VmallocCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
+from kmemlab.mm.check_lru import check_lru
+from kmemlab.mm.check_page_cache import check_page_cache
 from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.zone import Zone
@@ -52,6 +55,7 @@ class Machine(
     StackCommands,
     SlabinfoCommands,
     TimeCommands,
+    FileCommands,
     VmallocCommands,
     Commanded,
 ):
@@ -196,6 +200,8 @@ class Machine(
         check_percpu(self.kernel.percpu)
         check_thread_stacks(self.kernel.stacks)
         check_vmalloc(self.kernel.mm)
+        check_lru(self.kernel.mm)
+        check_page_cache(self.kernel.mm)
         self.check_laws()
 
     def dmesg(self) -> str:

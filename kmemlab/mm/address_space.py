@@ -74,7 +74,7 @@ class AddressSpaces(Struct):
     nrpages: Column  # pages that are in memory
     a_ops: Column  # the kind, an index of A_OPS_NAMES
     host: Column  # the file that it belongs to; what the number means is the kind's affair
-    writeback_index: Column  # where the next round of writing goes on
+    dirtied_when: Column  # the jiffy when it got its first dirty page; 0: it has none
 
     def __init__(self, nodes: int) -> None:
         """`nodes` is how many nodes their trees may have together."""
@@ -82,7 +82,7 @@ class AddressSpaces(Struct):
         self.nrpages = column("q", MAX_MAPPINGS + 1)
         self.a_ops = column("B", MAX_MAPPINGS + 1)
         self.host = column("q", MAX_MAPPINGS + 1)
-        self.writeback_index = column("q", MAX_MAPPINGS + 1)
+        self.dirtied_when = column("q", MAX_MAPPINGS + 1)
 
 
 @kernel("fs/inode.c", "address_space_init_once", formerly=("__address_space_init_once",))

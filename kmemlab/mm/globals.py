@@ -5,8 +5,10 @@ from __future__ import annotations
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.smp import num_possible_cpus
+from kmemlab.hardware.disk import Disk
 from kmemlab.mm.address_space import AddressSpaces
 from kmemlab.mm.context import Context
+from kmemlab.mm.files import Files
 from kmemlab.mm.folio_batch import CpuFbatches
 from kmemlab.mm.hstate import Hugetlb
 from kmemlab.mm.lruvec import NR_LRU_LISTS
@@ -65,9 +67,15 @@ class Mm(Struct):
     prev_end_pfn = Cell()
     nr_initialised = Cell()
     bucket_order = Cell()  # mm/workingset.c: how coarse the clock of shadows is
+    wb_start_all = Cell()  # fs/fs-writeback.c: somebody wants all dirty pages written
+    in_worker = Cell()  # ours: a daemon runs already while somebody waits
     nr_swap_pages = Cell()  # mm/swapfile.c: free slots of all swap areas
     # tunables (/proc/sys/vm)
     vm_swappiness = Cell()
+    vm_dirty_ratio = Cell()  # per cent of what could be cache
+    dirty_background_ratio = Cell()
+    dirty_writeback_interval = Cell()  # 1/100 s
+    dirty_expire_interval = Cell()
     min_free_kbytes = Cell()
     user_min_free_kbytes = Cell()
     watermark_scale_factor = Cell()
@@ -102,6 +110,8 @@ class Mm(Struct):
         none = (None,) * (MAX_NR_ZONES - len(names))
         self.zone_table = (None, *(zone for pgdat in self.node_data for zone in (*pgdat.node_zones, *none)))
         self.gfp_allowed_mask = GFP_BOOT_MASK
+        self.disk = Disk()
+        self.files = Files()
         self.mappings = AddressSpaces(nodes_for(max_pfn))
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.mempolicy = Mempolicy(nr_nodes)
@@ -122,6 +132,10 @@ class Mm(Struct):
         self.sysctl_min_unmapped_ratio = 1
         self.sysctl_min_slab_ratio = 5
         self.vm_swappiness = 60
+        self.vm_dirty_ratio = 20
+        self.dirty_background_ratio = 10
+        self.dirty_writeback_interval = 500
+        self.dirty_expire_interval = 3000
         self.transparent_hugepage = 1  # always
 
     def zones(self) -> list[Zone]:

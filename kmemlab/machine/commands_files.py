@@ -1,0 +1,102 @@
+"""The machine's commands for files: what programs read and write, and what becomes of it in memory."""
+
+from __future__ import annotations
+
+from kmemlab.alloc.filemap import create_file, drop_pagecache, filemap_read, generic_perform_write
+from kmemlab.alloc.writeback import ksys_sync
+from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.kernel import Kernel
+from kmemlab.mm.files import find_file
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.wait import pass_time
+from kmemlab.sim.kernel import invented
+from kmemlab.types.errors import BadRequest
+from kmemlab.types.units import PAGE_SIZE
+
+
+@invented("one family of the machine's commands")
+class FileCommands(Commanded):
+    """Files on a simulated disk, read and written through the page cache.
+
+    >>> from kmemlab.machine.machine import Machine
+    >>> machine = Machine.boot("tiny-128m")
+    >>> machine.create_file("data", pages=100)
+    >>> before = machine.kernel.mm.current.jiffies
+    >>> machine.read_file("data", 0, 3)  # from the disk, which takes its time
+    b'\\x01\\x01\\x01'
+    >>> machine.kernel.mm.current.jiffies > before
+    True
+    >>> machine.write_file("data", 1, b"new")
+    >>> machine.sync()  # the page, and the inode
+    2
+    >>> machine.drop_caches()  # readahead had brought four pages, and the inode's block was read
+    5
+    >>> machine.read_file("data", 0, 5)
+    b'\\x01new\\x01'
+    """
+
+    kernel: Kernel
+
+    def create_file(self, name: str, pages: int) -> None:
+        """Put a file on the disk; its page n is full of the byte n % 251 + 1. Raises `BadRequest`."""
+        whole_numbers("create_file", pages=pages)
+        self._command("create_file", name, pages)
+
+    def read_file(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Read bytes of a file, all of them without `size`. Raises `BadRequest`, `OutOfMemory`."""
+        whole_numbers("read_file", offset=offset, size=size or 0)
+        data: bytes = self._command("read_file", name, offset, size)
+        return data
+
+    def write_file(self, name: str, offset: int, data: bytes) -> None:
+        """Write bytes into a file; the disk gets them later. Raises `BadRequest`, `OutOfMemory`."""
+        whole_numbers("write_file", offset=offset)
+        if not isinstance(data, bytes):
+            raise BadRequest(f"{data!r} is no bytes", where="write_file", remedy='write for example b"text"')
+        self._command("write_file", name, offset, data)
+
+    def sync(self) -> int:
+        """Write all changed pages to the disk and wait for it; returns how many pages it were."""
+        written: int = self._command("sync")
+        return written
+
+    def drop_caches(self) -> int:
+        """Drop the clean pages of all files, as `echo 1 > /proc/sys/vm/drop_caches` does; returns how many."""
+        dropped: int = self._command("drop_caches")
+        return dropped
+
+    def tick(self, jiffies: int = 1) -> None:
+        """Let jiffies (4 ms each) pass: the disk finishes requests, and daemons that are awake run."""
+        whole_numbers("tick", jiffies=jiffies)
+        self._command("tick", jiffies)
+
+    def _do_create_file(self, name: str, pages: int) -> None:
+        create_file(self.kernel.mm, name, pages)
+
+    def _do_read_file(self, name: str, offset: int, size: int | None) -> bytes:
+        mm = self._with_memory("read_file")
+        ino = find_file(mm.files, name)
+        if offset < 0 or (size or 0) < 0:
+            raise BadRequest("there are no bytes before the first", where="read_file", remedy="give 0 or more")
+        return filemap_read(mm, ino, offset, mm.files.nr_pages[ino] * PAGE_SIZE if size is None else size)
+
+    def _do_write_file(self, name: str, offset: int, data: bytes) -> None:
+        mm = self._with_memory("write_file")
+        generic_perform_write(mm, find_file(mm.files, name), offset, data)
+
+    def _do_sync(self) -> int:
+        return ksys_sync(self._with_memory("sync"))
+
+    def _do_drop_caches(self) -> int:
+        return drop_pagecache(self._with_memory("drop_caches"))
+
+    def _do_tick(self, jiffies: int) -> None:
+        if jiffies < 0:
+            raise BadRequest(f"{jiffies} jiffies can't pass", where="tick", remedy="let 0 or more pass")
+        pass_time(self.kernel.mm, jiffies)
+
+    def _with_memory(self, where: str) -> Mm:
+        mm = self.kernel.mm
+        if not mm.totalram_pages:
+            raise BadRequest("there is no page allocator yet", where=where, remedy="boot beyond memblock_free_all")
+        return mm

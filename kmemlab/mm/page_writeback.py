@@ -1,0 +1,115 @@
+"""mm/page-writeback.c: is a page changed, is it being written, and how many may be.
+
+             folio_mark_dirty              writepage                     the disk is done
+clean ──────────────────────────▶ dirty ───────────────▶ writeback ───────────────────────▶ clean
+                                    tag DIRTY in the mapping    tag WRITEBACK
+
+                  10 % of what could be cache      15 %            20 %
+dirty pages  ──────────────┼────────────────────────┼───────────────┼──▶
+                           the flusher starts       writers wait    and must never come here
+"""
+
+from __future__ import annotations
+
+from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBACK
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.lru import folio_rotate_reclaimable
+from kmemlab.mm.lru_list import folio_pgdat
+from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
+from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.page_free import put_page
+from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag_first, take_page_flag
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
+from kmemlab.mm.xarray import xa_clear_mark, xa_set_mark
+from kmemlab.mm.zone import NR_FREE_PAGES
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_writeback
+
+NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
+NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
+NR_DIRTIED = NODE_STAT_NAMES.index("nr_dirtied")
+NR_WRITTEN = NODE_STAT_NAMES.index("nr_written")
+NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
+
+
+@invented("C counts node and zone by two calls each time", traced=False)
+def count_pending(mm: Mm, pfn: int, item: int, nr_pages: int) -> None:
+    """Count a page into a counter of its node, and as one that is still to be written into its zone's."""
+    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
+    assert zone is not None, f"pfn {pfn} is no memory"
+    zone.vm_stat[NR_ZONE_WRITE_PENDING] += nr_pages
+    mm.node_data[zone.node].vm_stat[item] += nr_pages
+
+
+@kernel("mm/page-writeback.c", "folio_mark_dirty", formerly=("set_page_dirty", "__set_page_dirty_nobuffers"))
+def folio_mark_dirty(mm: Mm, pfn: int) -> bool:
+    """What stands in a page of a mapping was changed; whether it was clean before."""
+    if not set_page_flag_first(mm.page, pfn, PG_dirty):
+        return False
+    mm.page.flags[pfn] &= ~(1 << PG_reclaim)  # it would be freed right after the write
+    mapping, index = mm.page.mapping[pfn], mm.page.index[pfn]
+    count_pending(mm, pfn, NR_FILE_DIRTY, 1)
+    folio_pgdat(mm, pfn).vm_stat[NR_DIRTIED] += 1
+    if not mm.mappings.dirtied_when[mapping]:
+        mm.mappings.dirtied_when[mapping] = max(1, mm.current.jiffies)
+    xa_set_mark(mm.mappings.i_pages, mapping, index, PAGECACHE_TAG_DIRTY)
+    return True
+
+
+@kernel("mm/page-writeback.c", "folio_clear_dirty_for_io", formerly=("clear_page_dirty_for_io",))
+def folio_clear_dirty_for_io(mm: Mm, pfn: int) -> bool:
+    """A page is about to be written: from now on a change makes it dirty anew. False if it was not dirty."""
+    if not take_page_flag(mm.page, pfn, PG_dirty):
+        return False
+    count_pending(mm, pfn, NR_FILE_DIRTY, -1)
+    return True
+
+
+@kernel("mm/page-writeback.c", "__folio_start_writeback", formerly=("set_page_writeback",))
+def folio_start_writeback(mm: Mm, pfn: int) -> None:
+    """The disk was asked to write a page."""
+    assert set_page_flag_first(mm.page, pfn, PG_writeback), f"pfn {pfn} is being written already"
+    mapping, index, trees = mm.page.mapping[pfn], mm.page.index[pfn], mm.mappings.i_pages
+    xa_set_mark(trees, mapping, index, PAGECACHE_TAG_WRITEBACK)
+    if not page_has_flag(mm.page, pfn, PG_dirty):
+        xa_clear_mark(trees, mapping, index, PAGECACHE_TAG_DIRTY)
+    count_pending(mm, pfn, NR_WRITEBACK, 1)
+
+
+@kernel("mm/filemap.c", "folio_end_writeback", formerly=("end_page_writeback",))
+def folio_end_writeback(mm: Mm, pfn: int) -> None:
+    """The disk has written a page; one that reclaim waits for goes where reclaim looks first."""
+    if take_page_flag(mm.page, pfn, PG_reclaim):
+        folio_rotate_reclaimable(mm, pfn)
+    page_ref_inc(mm.page, pfn)
+    assert take_page_flag(mm.page, pfn, PG_writeback), f"pfn {pfn} was not being written"
+    xa_clear_mark(mm.mappings.i_pages, mm.page.mapping[pfn], mm.page.index[pfn], PAGECACHE_TAG_WRITEBACK)
+    count_pending(mm, pfn, NR_WRITEBACK, -1)
+    folio_pgdat(mm, pfn).vm_stat[NR_WRITTEN] += 1
+    put_page(mm, pfn)
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+@invented("global_node_page_state", traced=False)
+def global_node_page_state(mm: Mm, item: int) -> int:
+    """A counter of all nodes together."""
+    return sum(pgdat.vm_stat[item] for pgdat in mm.node_data)
+
+
+@kernel("mm/page-writeback.c", "global_dirtyable_memory", left_out="HighMem, which counts only if a sysctl says so")
+def global_dirtyable_memory(mm: Mm) -> int:
+    """How many pages could be dirty at most: free ones without the reserves, and the cache of files."""
+    free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.populated_zones())
+    cache = sum(global_node_page_state(mm, lru) for lru in (LRU_INACTIVE_FILE, LRU_ACTIVE_FILE))
+    return max(0, free - min(free, mm.totalreserve_pages)) + cache + 1
+
+
+@kernel("mm/page-writeback.c", "global_dirty_limits", formerly=("get_dirty_limits",), left_out="limits in bytes")
+def global_dirty_limits(mm: Mm) -> tuple[int, int]:
+    """(from how many dirty pages on the flusher works, how many there may be)."""
+    available = global_dirtyable_memory(mm)
+    thresh = mm.vm_dirty_ratio * available // 100
+    background = mm.dirty_background_ratio * available // 100
+    return background if background < thresh else thresh // 2, thresh
