@@ -19,6 +19,7 @@ from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.commands_files import FileCommands
 from kmemlab.machine.commands_highmem import HighmemCommands
+from kmemlab.machine.commands_memory_block import MemoryBlockCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_percpu import PercpuCommands
@@ -57,6 +58,7 @@ class Machine(
     TimeCommands,
     FileCommands,
     VmallocCommands,
+    MemoryBlockCommands,
     Commanded,
 ):
     """One simulated machine, from power-on to whatever is asked of it.

@@ -69,7 +69,7 @@ def add_memory_resource(kernel: Kernel, start: int, size: int) -> None:
     firmware_map_add_hotplug(boot, start, start + size)
     if mm.memhp_default_online_type != MMOP_OFFLINE:
         for first in range(start, start + size, block):
-            online_pages(mm, nid, first >> PAGE_SHIFT, block >> PAGE_SHIFT)
+            online_pages(mm, nid, first >> PAGE_SHIFT, block >> PAGE_SHIFT, mm.memhp_default_online_type)
 
 
 @kernel("arch/x86/mm/numa.c", "phys_to_target_node", traced=False)
@@ -110,18 +110,18 @@ def take_pages(mm: Mm, nid: int, order: int, count: int) -> list[int]:
 
 
 @kernel("mm/memory_hotplug.c", "zone_for_pfn_range", left_out="online_policy=auto-movable")
-def zone_for_pfn_range(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zone:
+def zone_for_pfn_range(mm: Mm, nid: int, start_pfn: int, nr_pages: int, online_type: int) -> Zone:
     """The zone for new pages: Movable if it shall be possible to unplug them, else the one they lie in, or Normal."""
     zones = mm.node_data[nid].node_zones
     movable = zones[ZONE_MOVABLE]
-    if mm.memhp_default_online_type == MMOP_ONLINE_MOVABLE:
+    if online_type == MMOP_ONLINE_MOVABLE:
         return movable
     kernel_zone = next(
         (zone for zone in zones[:ZONE_NORMAL] if zone_intersects(zone, start_pfn, nr_pages)), zones[ZONE_NORMAL]
     )
     in_kernel = zone_intersects(kernel_zone, start_pfn, nr_pages)
     in_movable = zone_intersects(movable, start_pfn, nr_pages)
-    if mm.memhp_default_online_type == MMOP_ONLINE_KERNEL:
+    if online_type == MMOP_ONLINE_KERNEL:
         return kernel_zone
     if in_kernel != in_movable:
         return movable if in_movable else kernel_zone
@@ -135,9 +135,9 @@ def zone_intersects(zone: Zone, start_pfn: int, nr_pages: int) -> bool:
 
 
 @kernel("mm/memory_hotplug.c", "online_pages", left_out="notifiers, isolation, kswapd and kcompactd of a new node")
-def online_pages(mm: Mm, nid: int, pfn: int, nr_pages: int) -> None:
+def online_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, online_type: int) -> None:
     """Put a memory block into a zone and its pages into the buddy, then work all limits out anew."""
-    zone = zone_for_pfn_range(mm, nid, pfn, nr_pages)
+    zone = zone_for_pfn_range(mm, nid, pfn, nr_pages, online_type)
     move_pfn_range_to_zone(mm, zone, pfn, nr_pages)
     need_zonelists_rebuild = not zone.present_pages
     if need_zonelists_rebuild:
