@@ -77,6 +77,8 @@ class Progress:
         return "\n".join([*lines, self._sum()])
 
     def _sum(self) -> str:
+        if not self.chapters:
+            return "No exercises lie beside this notebook: open it in the folder that `kmemlab lab` made."
         solved, tasks = (
             sum(values) for values in zip(*[(c.solved, len(c.results)) for c in self.chapters], strict=True)
         )
@@ -106,13 +108,15 @@ def _cells(row: tuple[str, str, str, str]) -> Iterator[str]:
 def progress(folder: Path | str | None = None) -> Progress:
     """What the saved exercises of a course folder say; without one, the folder that this notebook is in.
 
-    Raises `BadNotebook` where there are no exercises.
+    Raises `BadNotebook` for a folder without exercises; a notebook that was opened alone is told so, and runs on.
     """
     roots = [Path(folder)] if folder is not None else [Path.cwd(), *Path.cwd().parents]
     for root in roots:
         found = sorted((root / "exercises").glob("*.ipynb"))
         if found:
             return Progress(tuple(chapter_of(path) for path in found))
+    if folder is None:
+        return Progress(())
     raise BadNotebook(
         f"{roots[0]} holds no exercises", where="progress", remedy="name the folder that `kmemlab lab` made"
     )

@@ -25,6 +25,7 @@ MAX_NODES = 40
 # Graphviz knows the widths of these two; the finished picture names the fonts that we really want.
 _FONTS = {"Helvetica": SANS, "Courier": MONO}
 HINT = "No Graphviz here: pip install graphviz-pure draws this picture. Its DOT text:"
+WIDEST_PT = 700  # what a cell of JupyterLab shows on a screen of 1400 pixels
 _TIMEOUT_S = 20
 
 
@@ -132,13 +133,26 @@ def clean_svg(drawn: str, title: str, alt: str) -> str:
     drawn = re.sub(r"<!--.*?-->\s*", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
     for known, wanted in _FONTS.items():
         drawn = re.sub(rf'font-family="{known}[^"]*"', f'font-family="{wanted}"', drawn)
-    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+    drawn = fitted(drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1))
     return re.sub(
         r"(<svg [^>]*>)",
         lambda m: f"{m[1]}\n<title>{escape(title)}</title>\n<desc>{escape(alt)}</desc>",
         drawn,
         count=1,
     )
+
+
+def fitted(drawn: str) -> str:
+    """The picture no wider than a notebook's cell: a wider one would be cut off at its right, where the end stands.
+
+    >>> fitted('<svg width="1400pt" height="100pt" viewBox="0 0 1400 100">')
+    '<svg width="700pt" height="50pt" viewBox="0 0 1400 100">'
+    """
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', drawn)
+    if not size or float(size[1]) <= WIDEST_PT:
+        return drawn
+    height = float(size[2]) * WIDEST_PT / float(size[1])
+    return drawn.replace(size[0], f'width="{WIDEST_PT}pt" height="{height:.0f}pt"', 1)
 
 
 def text_svg(source: str, title: str, alt: str) -> str:

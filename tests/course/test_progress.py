@@ -64,6 +64,13 @@ def test_a_folder_without_exercises_is_told(tmp_path: Path) -> None:
         progress(tmp_path)
 
 
+def test_a_lecture_alone_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = progress()
+    assert "No exercises lie beside this notebook" in alone.text()
+    assert alone.text() in alone._repr_mimebundle_()["text/html"]
+
+
 def test_what_the_box_prints_is_what_the_page_reads() -> None:
     from kmemlab.course.box import credit, text_box
     from kmemlab.course.desk import result_of

@@ -3,10 +3,10 @@
 from kmemlab.course.quiz import gate, question, quiz
 
 WHERE = gate(
-    "A laptop has 8 GiB of memory. Nothing runs yet but the kernel, and `free` counts 7.7 GiB in all. Where is the "
-    "rest?",
+    "A laptop has 8 GiB of memory. Nothing runs yet but the kernel, and the command free counts 7.7 GiB in all. "
+    "Where is the rest?",
     {
-        "programs have it": "Programs use memory that `free` counts. What is missing here isn't in the sum at all.",
+        "programs have it": "Programs use memory that is counted. What is missing here isn't in the sum at all.",
         "the maker counts in other units": "That is true of disks. Memory is sold in powers of two: 8 GiB are 8 GiB.",
         "it was taken before counting began": "The firmware kept some, and the kernel took more during boot: for "
         "itself, and for tables that describe the memory. What it took for good is not counted.",
