@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kmemlab.alloc.percpu_chunk import pcpu_nr_pages
+from kmemlab.alloc.slab_common import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.mtrr import mtrr_lines
@@ -14,9 +15,12 @@ from kmemlab.boot.vmalloc_area import vmalloc_total
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
+from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.vm_event import NUMA_STAT_NAMES
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
+from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PMD, page_size_text
 from kmemlab.types.units import KIB, PAGE_SIZE
@@ -51,7 +55,7 @@ def buddyinfo(kernel: Kernel) -> str:
     )
 
 
-@kernel("mm/vmstat.c", "zoneinfo_show", left_out="numa_hit … numa_other")
+@kernel("mm/vmstat.c", "zoneinfo_show")
 def zoneinfo(kernel: Kernel) -> str:
     """Everything about each zone, empty zones too.
 
@@ -91,6 +95,8 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
     lines.append(f"        protection: ({', '.join(str(pages) for pages in protection)})")
     if zone.present_pages:
         lines += [f"      {name:<12} {zone.vm_stat[at]}" for at, name in enumerate(ZONE_STAT_NAMES)]
+        if kernel.boot.config.numa:
+            lines += [f"      {name:<12} {zone.vm_numa_event[at]}" for at, name in enumerate(NUMA_STAT_NAMES)]
         lines += pageset_lines(kernel, zone)
         lines += ["  node_unreclaimable:  0", f"  start_pfn:           {zone.zone_start_pfn}"]
     return "".join(f"{line}\n" for line in lines)
@@ -111,7 +117,7 @@ def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
     return lines
 
 
-@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="all fields of page cache, slab, swap and user memory")
+@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="all fields of page cache, swap and user memory")
 def meminfo(kernel: Kernel) -> str:
     """The fields that the model holds; the others belong to subsystems that it does not have yet."""
     mm = kernel.mm
@@ -121,6 +127,7 @@ def meminfo(kernel: Kernel) -> str:
         "MemFree": free * PAGE_SIZE,
         "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
         **highmem_sizes(mm),
+        **slab_sizes(mm),
         "VmallocTotal": vmalloc_total(kernel.boot),
         "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
         "VmallocChunk": 0,  # what it would mean changed too often
@@ -143,6 +150,14 @@ def highmem_sizes(mm: Mm) -> dict[str, int]:
         "LowTotal": (mm.totalram_pages - mm.totalhigh_pages) * PAGE_SIZE,
         "LowFree": (free - free_high) * PAGE_SIZE,
     }
+
+
+@invented("the part of meminfo_proc_show that tells about slabs")
+def slab_sizes(mm: Mm) -> dict[str, int]:
+    """The memory of all slabs, and of large kmallocs: what could be had back from shrinkers, and what could not."""
+    reclaimable = sum(pgdat.vm_stat[NR_SLAB_RECLAIMABLE] for pgdat in mm.node_data) * PAGE_SIZE
+    unreclaimable = sum(pgdat.vm_stat[NR_SLAB_UNRECLAIMABLE] for pgdat in mm.node_data) * PAGE_SIZE
+    return {"Slab": reclaimable + unreclaimable, "SReclaimable": reclaimable, "SUnreclaim": unreclaimable}
 
 
 @invented("show_val_kb", traced=False)
@@ -175,11 +190,20 @@ def arch_report_meminfo(boot: Boot) -> list[str]:
     return [size_line(name, tables.direct_pages_count[level] * size) for name, level, size in sizes]
 
 
-@kernel("mm/page_alloc.c", "si_mem_available", left_out="page cache and slabs that could be reclaimed: there are none")
+@kernel("mm/page_alloc.c", "si_mem_available", left_out="other kernel memory that could be reclaimed")
 def si_mem_available(kernel: Kernel) -> int:
-    """How many pages programs could get without swapping: the free ones, without the reserves."""
-    free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in kernel.mm.zones())
-    return max(0, free - kernel.mm.totalreserve_pages)
+    """How many pages programs could get without swapping.
+
+    These are the free ones without the reserves, and of files' pages and of slabs with shrinkers all that exceeds the
+    low watermarks, or half of them.
+    """
+    mm = kernel.mm
+    available = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones()) - mm.totalreserve_pages
+    low = sum(wmark_pages(zone, WMARK_LOW) for zone in mm.zones())
+    for items in ((LRU_INACTIVE_FILE, LRU_ACTIVE_FILE), (NR_SLAB_RECLAIMABLE,)):
+        pages = sum(pgdat.vm_stat[item] for pgdat in mm.node_data for item in items)
+        available += pages - min(pages // 2, low)
+    return max(0, available)
 
 
 @invented("the files of /proc/sys/vm in one text, a line each")

@@ -5,31 +5,35 @@ What Linux shows there and the model does not have (yet) is left out of the text
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
+from kmemlab.mm.vm_event import ALLOCSTALL, NUMA_STAT_NAMES, PGALLOC, PGSCAN_SKIP, VM_EVENT_NAMES, texts_for_zones
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.migratetype import MIGRATE_TYPES, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES
+from kmemlab.types.zone_type import MAX_NR_ZONES
 
+FIRST_EVENTS = ("pgpgin", "pgpgout", "pswpin", "pswpout")  # the kernel prints these before all other events
 MOST_COUNTED = 100_000  # of a free list; a longer one is only said to be longer
 
 # Linux has such pages by the end of boot, or soon after, and the model counts none of them.
 NOT_COUNTED = (
     "nr_zone_inactive_anon", "nr_zone_active_anon", "nr_zone_inactive_file", "nr_zone_active_file",
     "nr_zone_unevictable", "nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file",
-    "nr_unevictable", "nr_slab_reclaimable", "nr_slab_unreclaimable", "nr_anon_pages", "nr_mapped", "nr_file_pages",
-    "nr_dirty", "nr_shmem", "nr_kernel_misc_reclaimable", "nr_kernel_stack", "nr_page_table_pages",
+    "nr_unevictable", "nr_anon_pages", "nr_mapped", "nr_file_pages", "nr_dirty", "nr_shmem",
+    "nr_kernel_misc_reclaimable", "nr_kernel_stack", "nr_page_table_pages",
 )  # fmt: skip
 
 LEFT_OUT = {
     "slabinfo.txt": "the caches of subsystems that the model doesn't have, and what they took from kmalloc's",
     "vmallocinfo.txt": "areas of drivers, kernel stacks and per-CPU memory; the offsets of callers",
-    "vmstat.txt": f"numa_*, nr_dirty*_threshold, all counters of events, and {', '.join(NOT_COUNTED)}",
+    "vmstat.txt": f"nr_dirty*_threshold, events that the model doesn't have, and {', '.join(NOT_COUNTED)}",
 }
 """What a text leaves out of what Linux would show, by the file's name."""
 
@@ -123,7 +127,26 @@ def vmstat(kernel: Kernel) -> str:
     for at, name in enumerate(ZONE_STAT_NAMES):
         if name not in NOT_COUNTED:
             text += f"{name} {sum(zone.vm_stat[at] for zone in mm.zones())}\n"
+    for at, name in enumerate(NUMA_STAT_NAMES if mm.boot.config.numa else ()):
+        text += f"{name} {sum(zone.vm_numa_event[at] for zone in mm.zones())}\n"
     for at, name in enumerate(node_stat_names(mm.boot.config)):
         if name not in NOT_COUNTED:
             text += f"{name} {sum(pgdat.vm_stat[at] for pgdat in mm.node_data)}\n"
-    return text
+    return text + "".join(f"{name} {mm.vm_event[item]}\n" for name, item in vm_events(mm))
+
+
+@invented("the part of vmstat_text that names events", traced=False)
+def vm_events(mm: Mm) -> Iterator[tuple[str, int]]:
+    """The events that the model counts, with their numbers, in the order in which the kernel prints them.
+
+    Those that come once a zone stand between what is read from and written to disks, and all others.
+    """
+    first_of_all = PGSCAN_SKIP + MAX_NR_ZONES
+    events = {name: first_of_all + at for at, name in enumerate(VM_EVENT_NAMES)}
+    for name in FIRST_EVENTS:
+        if name in events:
+            yield name, events.pop(name)
+    for event, base in (("pgalloc", PGALLOC), ("allocstall", ALLOCSTALL), ("pgskip", PGSCAN_SKIP)):
+        names = texts_for_zones(event, mm.boot.config.zone_names)
+        yield from ((name, base + index) for index, name in enumerate(names))
+    yield from events.items()

@@ -9,10 +9,13 @@ import pytest
 
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.procfs import meminfo, zoneinfo
 from kmemlab.machine.procfs_lists import LEFT_OUT, pagetypeinfo, vmstat
 from kmemlab.machine.slabinfo import slabinfo
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.vmallocinfo import vmallocinfo
+from kmemlab.types.gfp import GFP_KERNEL
 from tests.boot.captures import I386, MACHINES, NAMES, saved
 
 BLOCKS = re.compile(r"^Node (\d+), zone +(\S+) +([\d ]+)$", re.M)
@@ -80,15 +83,37 @@ def test_slabinfo_has_kmallocs_rows_as_linux_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_vmstat_has_rows_of_linux_in_its_order_and_invents_none(name: str) -> None:
-    rows = [line.split() for line in vmstat(booted(name)).splitlines()]
-    real = [line.split() for line in saved(name, "vmstat.txt").splitlines()]
-    kept = {row[0] for row in rows}
-    # Nothing that the model says to be 0 was counted on a real machine by then.
-    assert [row for row in rows if row[0] != "nr_free_pages"] == [
-        row for row in real if row[0] in kept and row[0] != "nr_free_pages"
-    ]
-    assert int(rows[0][1]) >= int(real[0][1])
-    assert all(re.search(rf"\b{row[0]}\b", LEFT_OUT["vmstat.txt"]) is None for row in rows)
+    rows = [tuple(line.split()) for line in vmstat(booted(name)).splitlines()]
+    real = [tuple(line.split()) for line in saved(name, "vmstat.txt").splitlines()]
+    kept = [row[0] for row in rows]
+    assert kept == [name for name, _ in real if name in kept]
+    # Nothing that the model says to be 0 was there on a real machine by then. Events go on with each program.
+    mine, states = dict(rows), kept[: kept.index("pgpgin")]
+    states = [name for name in states if not name.startswith(("nr_free_pages", "nr_slab", "numa_"))]
+    assert [(name, mine[name]) for name in states] == [(name, count) for name, count in real if name in states]
+    assert int(mine["nr_free_pages"]) >= int(dict(real)["nr_free_pages"])
+    assert 0 < int(mine["nr_slab_unreclaimable"]) < int(dict(real)["nr_slab_unreclaimable"])
+    assert all(re.search(rf"\b{name}\b", LEFT_OUT["vmstat.txt"]) is None for name in kept)
+
+
+def test_events_and_origins_are_counted() -> None:
+    machine = Machine.boot("numa-2x4g")
+    before = dict(row.split() for row in vmstat(machine.kernel).splitlines())
+    pages = [machine.alloc_pages(GFP_KERNEL, order) for order in (0, 3, 9)]
+    machine.free_pages(pages[1], 3)
+    after = dict(row.split() for row in vmstat(machine.kernel).splitlines())
+    grown = {name: int(after[name]) - int(before[name]) for name in after if after[name] != before[name]}
+    assert sum(grown[name] for name in grown if name.startswith("pgalloc_")) == 1 + 8 + 512
+    assert grown["pgfree"] == 8
+    assert grown["numa_hit"] == grown["numa_local"] == 3
+    shown = sum(int(hits) for hits in re.findall(r"numa_hit +(\d+)", zoneinfo(machine.kernel)))
+    assert shown == int(after["numa_hit"])
+
+
+@pytest.mark.parametrize("name", NAMES + I386)
+def test_zoneinfo_has_the_rows_of_linux(name: str) -> None:
+    mine, real = zoneinfo(booted(name)).splitlines(), saved(name, "zoneinfo.txt").splitlines()
+    assert [re.sub(r"[ \d]+", " ", line) for line in mine] == [re.sub(r"[ \d]+", " ", line) for line in real]
 
 
 def test_tables_spread_over_nodes_are_areas_of_vmalloc() -> None:
@@ -99,3 +124,26 @@ def test_tables_spread_over_nodes_are_areas_of_vmalloc() -> None:
     # The list lies lower than its table here; there other areas were in its way.
     assert all(line in real for line in mine)
     assert vmallocinfo(booted("amd64-1g")) == ""
+
+
+@pytest.mark.parametrize("name", NAMES + I386)
+def test_meminfo_has_fields_of_linux_in_its_order(name: str) -> None:
+    mine = [line.split(":")[0] for line in meminfo(booted(name)).splitlines()]
+    real = [line.split(":")[0] for line in saved(name, "meminfo.txt").splitlines()]
+    assert mine == [field for field in real if field in mine]
+
+
+def test_slabs_in_meminfo_are_the_pages_that_caches_hold() -> None:
+    machine = Machine.boot("tiny-128m")
+
+    def told() -> dict[str, int]:
+        return {line.split(":")[0]: int(line.split()[1]) for line in meminfo(machine.kernel).splitlines()}
+
+    before = told()
+    objects = [machine.kmalloc(4096) for _ in range(64)] + [machine.kmalloc(64 * 1024)]
+    held = told()
+    assert held["SUnreclaim"] - before["SUnreclaim"] >= 64 * 4 + 64
+    assert held["Slab"] == held["SReclaimable"] + held["SUnreclaim"]
+    assert held["SReclaimable"] == before["SReclaimable"]
+    machine.kfree(objects.pop())
+    assert held["SUnreclaim"] - told()["SUnreclaim"] == 64
