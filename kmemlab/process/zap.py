@@ -1,0 +1,70 @@
+"""Taking pages away from a range of addresses: entries cleared, the CPU told, the pages let go of.
+
+unmap_region ──▶ zap_pte_range, page by page ──▶ page_remove_rmap, put_page
+             └─▶ free_pgd_range: tables that cover nothing any more
+"""
+
+from __future__ import annotations
+
+from kmemlab.boot.pgtable import PageTables, get_entry, set_entry
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.page_free import put_page
+from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct, add_mm_counter, update_hiwater_rss
+from kmemlab.process.mman import pte_present
+from kmemlab.process.pgtable import flush_tlb_mm_range, free_pgd_range, present_ptes
+from kmemlab.process.rmap import page_remove_rmap
+from kmemlab.process.vma import find_vma, find_vma_prev
+from kmemlab.sim.kernel import kernel
+from kmemlab.types.pgtable import PAGE_SPECIAL
+from kmemlab.types.units import PAGE_SHIFT
+
+NO_CEILING = 1 << 64
+
+
+@kernel("mm/memory.c", "vm_normal_page", left_out="devices' memory", traced=False)
+def vm_normal_page(tables: PageTables, entry: int) -> int | None:
+    """The page frame that an entry maps, if it is one that is counted; None for the zero page."""
+    if entry & PAGE_SPECIAL:
+        return None
+    return (entry & tables.layout.address_mask) >> PAGE_SHIFT
+
+
+@kernel("mm/swap_state.c", "free_page_and_swap_cache", left_out="the swap cache", traced=False)
+def free_page_and_swap_cache(mm: Mm, pfn: int) -> None:
+    """Let go of a page that one page table less maps; the last one frees it, and then it is of no anon_vma."""
+    if mm.page.refcount[pfn] == 1:
+        mm.page.mapping[pfn] = 0
+        mm.page.index[pfn] = 0
+    put_page(mm, pfn)
+
+
+@kernel("mm/memory.c", "zap_pte_range", left_out="files, swap entries, huge pages", formerly=("zap_page_range",))
+def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
+    """Clear every entry of [addr, end), flush, and let go of the pages."""
+    pages = []
+    for _, entryp in present_ptes(mm.tables, addr, end):
+        entry = get_entry(mm.tables, entryp)
+        assert pte_present(entry), "an entry of another kind than pages that are present"
+        set_entry(mm.tables, entryp, 0)
+        pfn = vm_normal_page(mm.tables, entry)
+        if pfn is not None:
+            page_remove_rmap(mm.common.mm, pfn)
+            add_mm_counter(mm, MM_ANONPAGES, -1)
+            pages.append(pfn)
+    flush_tlb_mm_range(mm, addr, end)
+    # Only now: as long as the CPU remembers an entry, the program could still write into the page.
+    for pfn in pages:
+        free_page_and_swap_cache(mm.common.mm, pfn)
+
+
+@kernel("mm/mmap.c", "unmap_region", lock="mm->mmap_lock")
+def unmap_region(mm: MmStruct, start: int, end: int) -> None:
+    """Take all pages of [start, end) away, and the tables that only they needed; its VMAs are off the list already."""
+    vmas = mm.common.vmas
+    update_hiwater_rss(mm)
+    zap_pte_range(mm, start, end)
+    _, prev = find_vma_prev(mm, start)
+    after = find_vma(mm, start)
+    floor = vmas.vm_end[prev] if prev else 0
+    ceiling = vmas.vm_start[after] if after else NO_CEILING
+    free_pgd_range(mm, start, end, floor, ceiling)
