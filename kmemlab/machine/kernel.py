@@ -22,6 +22,7 @@ from kmemlab.boot.setup_data import parse_setup_data
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.mm.globals import Mm
+from kmemlab.process.task_struct import Processes
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Struct
 from kmemlab.types.e820_type import E820_TYPE_RAM
@@ -44,6 +45,7 @@ class Kernel(Struct):
     mempools  elements set aside
     percpu  memory of which each CPU has its own copy
     stacks  the kernel's stacks, one a task
+    processes  tasks and their address spaces
     """
 
     def __init__(self, spec: MachineSpec, slab: SlabConfig | None = None) -> None:
@@ -63,6 +65,7 @@ class Kernel(Struct):
         self.mempools = Mempools(self.kmap_ctrl, self.slab)
         self.percpu = Percpu(self.mm)
         self.stacks = ThreadStacks(self.mm)
+        self.processes = Processes(self.mm, self.slab, self.stacks)
 
     @property
     def printk_lines(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from kmemlab.machine.commands_memory_block import MemoryBlockCommands
 from kmemlab.machine.commands_mempool import MempoolCommands
 from kmemlab.machine.commands_pages import PageCommands
 from kmemlab.machine.commands_percpu import PercpuCommands
+from kmemlab.machine.commands_process import ProcessCommands
 from kmemlab.machine.commands_slab import SlabCommands
 from kmemlab.machine.commands_slabinfo import SlabinfoCommands
 from kmemlab.machine.commands_stack import StackCommands
@@ -30,12 +31,13 @@ from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.commands_vmalloc import VmallocCommands
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.start_kernel import start_kernel
-from kmemlab.machine.sysctl import enabled_store, proc_sys_call_handler
+from kmemlab.machine.sysctl import proc_sys_call_handler, sysfs_file
 from kmemlab.mm.check_lru import check_lru
 from kmemlab.mm.check_page_cache import check_page_cache
 from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.zone import Zone
+from kmemlab.process.check_process import check_processes
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
@@ -53,6 +55,7 @@ class Machine(
     HighmemCommands,
     MempoolCommands,
     PercpuCommands,
+    ProcessCommands,
     StackCommands,
     SlabinfoCommands,
     TimeCommands,
@@ -157,7 +160,7 @@ class Machine(
         return proc_sys_call_handler(self.kernel, name, value)
 
     def _do_sysfs(self, name: str, value: str | None) -> str:
-        return enabled_store(self.kernel, name, value)
+        return sysfs_file(self.kernel, name, value)
 
     def _do_free_pages(self, pfn: int, order: int) -> None:
         free_pages_inner(self.kernel.mm, pfn, order)
@@ -204,6 +207,7 @@ class Machine(
         check_vmalloc(self.kernel.mm)
         check_lru(self.kernel.mm)
         check_page_cache(self.kernel.mm)
+        check_processes(self.kernel.processes)
         self.check_laws()
 
     def dmesg(self) -> str:

@@ -1,0 +1,224 @@
+"""The machine's commands for processes: starting and ending them, their system calls, what they touch.
+
+`machine.fork()` copies the machine; a process forks by `machine.sys_fork(pid)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.proc_pid import OomTask, oom_tasks, proc_pid_maps, proc_pid_smaps, proc_pid_status
+from kmemlab.process.exit import do_exit, kernel_wait4
+from kmemlab.process.fork import children, kernel_clone, spawn
+from kmemlab.process.malloc import free, malloc
+from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
+from kmemlab.process.mmap import brk, do_mmap, vm_munmap
+from kmemlab.process.mprotect import do_mprotect
+from kmemlab.process.task_struct import living
+from kmemlab.process.user_access import running, user_access
+from kmemlab.process.walk import user_pfn
+from kmemlab.sim.kernel import invented
+from kmemlab.types.errors import BadRequest, KmemlabError
+
+READ_WRITE = PROT_READ | PROT_WRITE
+MOST_BYTES = 1 << 26
+
+
+@invented("one family of the machine's commands")
+class ProcessCommands(Commanded):
+    """Processes, known by their pids.
+
+    >>> from kmemlab.machine.machine import Machine
+    >>> machine = Machine.boot("tiny-128m")
+    >>> pid = machine.spawn("sh")
+    >>> address = machine.mmap(pid, 8192)
+    >>> machine.user_pfn(pid, address) is None
+    True
+    >>> machine.user_write(pid, address, b"hello")
+    >>> child = machine.sys_fork(pid)
+    >>> machine.user_pfn(pid, address) == machine.user_pfn(child, address)
+    True
+    >>> machine.user_write(child, address, b"J")
+    >>> machine.user_read(pid, address, 5), machine.user_read(child, address, 5)
+    (b'hello', b'Jello')
+    >>> machine.sys_exit(child, 3)
+    >>> machine.sys_wait(pid) == (child, 3 << 8)
+    True
+    """
+
+    kernel: Kernel
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def spawn(self, name: str = "a.out") -> int:
+        """A new process, a child of process 1, with a stack and no more; its pid. Raises `OutOfMemory`."""
+        if not isinstance(name, str):
+            raise BadRequest(f"a name must be text, not {name!r}", where="spawn", remedy='write for example "sh"')
+        return int(self._process("spawn", name))
+
+    def sys_fork(self, pid: int) -> int:
+        """fork of a process; the pid of its child. Raises `OutOfMemory`, `BadRequest`."""
+        return int(self._process("sys_fork", pid=pid))
+
+    def sys_exit(self, pid: int, code: int = 0) -> None:
+        """The process ends. Raises `BadRequest` for a pid that nobody has, or of a zombie."""
+        self._process("sys_exit", pid=pid, code=code)
+
+    def sys_wait(self, pid: int) -> tuple[int, int]:
+        """wait of a process: pid and status of a child that has ended. Raises `MustWait`, `BadRequest`."""
+        found: tuple[int, int] = self._process("sys_wait", pid=pid)
+        return found
+
+    # -- addresses -----------------------------------------------------------------------------------------------------
+
+    def mmap(
+        self, pid: int, length: int, prot: int = READ_WRITE, flags: int = MAP_PRIVATE | MAP_ANONYMOUS, addr: int = 0
+    ) -> int:
+        """Addresses full of zeros for a process. Raises `OutOfMemory`, `BadRequest`."""
+        return int(self._process("mmap", pid=pid, length=length, prot=prot, flags=flags, addr=addr))
+
+    def munmap(self, pid: int, addr: int, length: int) -> None:
+        """Unmap addresses. Raises `OutOfMemory`, `BadRequest`."""
+        self._process("munmap", pid=pid, addr=addr, length=length)
+
+    def mprotect(self, pid: int, addr: int, length: int, prot: int) -> None:
+        """Give addresses other rights. Raises `OutOfMemory`, `BadRequest`."""
+        self._process("mprotect", pid=pid, addr=addr, length=length, prot=prot)
+
+    def brk(self, pid: int, addr: int = 0) -> int:
+        """Move the end of the heap; where it is then. With 0, where it is."""
+        return int(self._process("brk", pid=pid, addr=addr))
+
+    def malloc(self, pid: int, size: int) -> int:
+        """What the C library does for a program. Raises `OutOfMemory`, `BadRequest`."""
+        return int(self._process("malloc", pid=pid, size=size))
+
+    def user_free(self, pid: int, address: int) -> None:
+        """free() of a program. Raises `DoubleFree`, `BadRequest`."""
+        self._process("user_free", pid=pid, address=address)
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    def user_read(self, pid: int, address: int, size: int = 1) -> bytes:
+        """What stands at an address of a process. Raises `Segfault`, `OutOfMemory`, `BadRequest`."""
+        if isinstance(size, int) and not 0 < size <= MOST_BYTES:
+            raise BadRequest(f"{size} bytes can't be read at once", where="user_read", remedy="read 1 byte to 64 MiB")
+        found: bytes = self._process("user_read", pid=pid, address=address, size=size)
+        return found
+
+    def user_write(self, pid: int, address: int, data: bytes = b"\1") -> None:
+        """Let a process write bytes at an address of its own. Raises `Segfault`, `OutOfMemory`, `BadRequest`."""
+        if not isinstance(data, bytes) or not 0 < len(data) <= MOST_BYTES:
+            raise BadRequest("1 byte to 64 MiB can be written", where="user_write", remedy='write for example b"abc"')
+        self._process("user_write", data, pid=pid, address=address)
+
+    def touch(self, pid: int, address: int, length: int, write: bool = True) -> None:
+        """Read, or write, one byte of each page of [address, address + length). Raises `Segfault`, `OutOfMemory`."""
+        self._process("touch", pid=pid, address=address, length=length, write=int(write))
+
+    # -- looking: no commands ------------------------------------------------------------------------------------------
+
+    def user_pfn(self, pid: int, address: int) -> int | None:
+        """The page frame behind an address of a process; None if none is mapped. No command."""
+        whole_numbers("user_pfn", pid=pid, address=address)
+        return user_pfn(self.kernel.processes, pid, address)
+
+    def children(self, pid: int) -> tuple[int, ...]:
+        """The pids of the children of a process, zombies included. No command."""
+        return children(self.kernel.processes, pid)
+
+    def proc_maps(self, pid: int) -> str:
+        """/proc/PID/maps. No command."""
+        return proc_pid_maps(self.kernel.processes, pid)
+
+    def proc_smaps(self, pid: int) -> str:
+        """/proc/PID/smaps. No command."""
+        return proc_pid_smaps(self.kernel.processes, pid)
+
+    def proc_status(self, pid: int) -> str:
+        """/proc/PID/status, as far as memory goes. No command."""
+        return proc_pid_status(self.kernel.processes, pid)
+
+    def oom_tasks(self) -> tuple[OomTask, ...]:
+        """What the OOM killer would choose from. No command."""
+        return oom_tasks(self.kernel.processes)
+
+    # -- how they are carried out --------------------------------------------------------------------------------------
+
+    def _process(self, command: str, /, *args: Any, **numbers: int) -> Any:
+        """Carry a command out; an error is raised behind it, so that what happened before, and its log, is kept."""
+        whole_numbers(command, **numbers)
+        if not self.kernel.mm.totalram_pages or not self.kernel.mm.vmalloc.vmap_initialized:
+            raise BadRequest("there are no processes yet", where=command, remedy="boot to the end")
+        result = self._command(command, *numbers.values(), *args)
+        if isinstance(result, KmemlabError):
+            raise result
+        return result
+
+    def _as_task(self, pid: int, action: Callable[..., Any], *args: Any) -> Any:
+        """Do something as that process; its error is the result."""
+        try:
+            task, mm = living(self.kernel.processes, pid)
+            with running(self.kernel.mm.current, task):
+                return action(mm, *args)
+        except KmemlabError as error:
+            return error
+
+    def _kept_error(self, action: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return action(self.kernel.processes, *args)
+        except KmemlabError as error:
+            return error
+
+    def _do_spawn(self, name: str) -> Any:
+        return self._kept_error(spawn, name)
+
+    def _do_sys_fork(self, pid: int) -> Any:
+        return self._as_task(pid, lambda mm: kernel_clone(self.kernel.processes, pid))
+
+    def _do_sys_exit(self, pid: int, code: int) -> Any:
+        processes = self.kernel.processes
+        try:
+            task, _ = living(processes, pid)
+        except BadRequest as error:
+            return error
+        with running(self.kernel.mm.current, task):
+            return do_exit(processes, task, (code & 0xFF) << 8)
+
+    def _do_sys_wait(self, pid: int) -> Any:
+        return self._kept_error(kernel_wait4, pid)
+
+    def _do_mmap(self, pid: int, length: int, prot: int, flags: int, addr: int) -> Any:
+        return self._as_task(pid, do_mmap, addr, length, prot, flags)
+
+    def _do_munmap(self, pid: int, addr: int, length: int) -> Any:
+        return self._as_task(pid, vm_munmap, addr, length)
+
+    def _do_mprotect(self, pid: int, addr: int, length: int, prot: int) -> Any:
+        return self._as_task(pid, do_mprotect, addr, length, prot)
+
+    def _do_brk(self, pid: int, addr: int) -> Any:
+        return self._as_task(pid, brk, addr)
+
+    def _do_malloc(self, pid: int, size: int) -> Any:
+        return self._kept_error(malloc, pid, size)
+
+    def _do_user_free(self, pid: int, address: int) -> Any:
+        return self._kept_error(free, pid, address)
+
+    def _do_user_read(self, pid: int, address: int, size: int) -> Any:
+        return self._kept_error(user_access, pid, address, size)
+
+    def _do_user_write(self, pid: int, address: int, data: bytes) -> Any:
+        return self._kept_error(user_access, pid, address, len(data), data)
+
+    def _do_touch(self, pid: int, address: int, length: int, write: int) -> Any:
+        for at in range(address, address + length, 4096):
+            data = b"\1" if write else None
+            result = self._kept_error(user_access, pid, at, 1, data)
+            if isinstance(result, KmemlabError):
+                return result
+        return None
