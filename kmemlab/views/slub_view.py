@@ -17,7 +17,7 @@ from kmemlab.views.text import pages_text
 
 _WIDTH, _LEFT, _BAR, _LANE, _TOP = 620, 16, 30, 7, 84
 _HELD, _MINE, _OWN = "#9fd8c5", "#b3dcf5", PAPER
-_MOST_ARROWS, _MOST_SLABS = 16, 8
+_MOST_ARROWS, _MOST_SLABS = 10, 8
 
 
 def slub_text(shot: SlubShot) -> str:
@@ -92,9 +92,9 @@ def _legend(drawing: Svg, y: float) -> None:
     looks = (
         ("H", _HELD, "held"),
         (">n", _MINE, "free, on a CPU's list; n is next"),
-        (">n", _OWN, "free, on the slab's"),
+        (">n", _OWN, "free, on the slab's list"),
     )
-    for letter, colour, words in (*looks, ("", HATCHED, "rest")):
+    for letter, colour, words in (*looks, ("", HATCHED, "left over")):
         drawing.rect(x, y - 12, 22, 16, fill=colour, stroke=LINE)
         drawing.text(x + 11, y, letter, size=10, mono=True, anchor="middle")
         drawing.text(x + 28, y, words, size=11, fill=SOFT_INK)

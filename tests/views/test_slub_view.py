@@ -89,6 +89,7 @@ def test_the_player_tells_each_change_of_the_freelist() -> None:
         within=("slab_alloc_node", "do_slab_free"),
         folded=("new_slab", "get_partial_node", "get_any_partial"),
     )
+    machine.stop_recording()
     said = [step.said for step in player.steps]
     pfn, number = place(machine, held[0])
     assert any(f"gives CPU 0 the slab at pfn {pfn}" in text for text in said)
