@@ -2,6 +2,7 @@
 
 vm.min_free_kbytes                         /proc/sys/vm/min_free_kbytes
 kernel/mm/transparent_hugepage/enabled     /sys/kernel/mm/transparent_hugepage/enabled
+kernel/debug/extfrag/extfrag_index         /sys/kernel/debug/extfrag/extfrag_index, which can only be read
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from kmemlab.alloc.hugetlb import set_max_huge_pages
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.machine.kernel import Kernel
+from kmemlab.mm.extfrag import extfrag_index, unusable_index
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.sysctl import (
     lowmem_reserve_ratio_sysctl_handler,
@@ -78,6 +80,11 @@ VM_TABLE = {
 }
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"
 THP_ENABLED = "kernel/mm/transparent_hugepage/enabled"
+SHOWN = {
+    "kernel/debug/extfrag/extfrag_index": extfrag_index,
+    "kernel/debug/extfrag/unusable_index": unusable_index,
+}
+"""Files below /sys that can only be read."""
 
 
 @kernel("fs/proc/proc_sysctl.c", "proc_sys_call_handler")
@@ -119,20 +126,34 @@ def numbers_of(name: str, text: str) -> tuple[int, ...]:
 
 
 @kernel("mm/huge_memory.c", "enabled_store", left_out="its neighbours defrag, use_zero_page and khugepaged/")
-def enabled_store(kernel: Kernel, name: str, text: str | None) -> str:
+def enabled_store(kernel: Kernel, text: str | None) -> str:
     """Switch transparent huge pages on or off, or read how they are switched; gives the line with brackets.
 
     Every write, one that changes nothing too, has khugepaged see to what is kept free. Raises `BadRequest` for another
-    name, another word, or a CPU without large pages.
+    word.
     """
     mm = kernel.mm
-    if name.strip("/").removeprefix("sys/") != THP_ENABLED or not boot_cpu_has(kernel.boot, "pse"):
-        raise BadRequest(
-            f"there is no file {name!r}", where="sysfs", remedy=f"the one that there may be is {THP_ENABLED}"
-        )
     if text is not None:
         if text.strip() not in THP_MODES:
             raise BadRequest(f"{text!r} is no mode", where="sysfs", remedy=f"write one of {', '.join(THP_MODES)}")
         mm.transparent_hugepage = THP_MODES[text.strip()]
         start_stop_khugepaged(mm)
     return " ".join(f"[{mode}]" if mm.transparent_hugepage == number else mode for mode, number in THP_MODES.items())
+
+
+@invented("the file system finds the file, and the file knows its own functions")
+def sysfs_file(kernel: Kernel, name: str, text: str | None) -> str:
+    """Read a file of /sys, or write it; gives what stands in it then.
+
+    Raises `BadRequest` for a name that there is not (huge pages need a CPU with large pages), for what can't be written
+    and for a value that the kernel refuses.
+    """
+    path = name.strip("/").removeprefix("sys/")
+    if path in SHOWN:
+        if text is not None:
+            raise BadRequest(f"{name} can only be read", where="sysfs", remedy="leave the value out")
+        return SHOWN[path](kernel.mm)
+    files = [THP_ENABLED, *SHOWN] if boot_cpu_has(kernel.boot, "pse") else [*SHOWN]
+    if path not in files:
+        raise BadRequest(f"there is no file {name!r}", where="sysfs", remedy=f"choose one of {', '.join(files)}")
+    return enabled_store(kernel, text)
