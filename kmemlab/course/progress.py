@@ -89,6 +89,8 @@ class Progress:
         return self.text()
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
+        if not self.chapters:
+            return {"text/html": f"<p>{escape(self.text())}</p>", "text/plain": self.text()}
         head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in _COLUMNS)
         body = "".join(f"<tr>{''.join(_cells(chapter.row()))}</tr>" for chapter in self.chapters)
         caption = f"<caption>{escape(self._sum())}</caption>"

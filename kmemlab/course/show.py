@@ -29,7 +29,7 @@ _HEAD = "padding:6px 12px;background:var(--jp-layout-color2,#eeeeee);font-size:1
 _NAME = "font-family:var(--jp-code-font-family,monospace);font-size:13px"
 _LINK = "color:var(--jp-content-link-color,#1f5fa8);text-decoration:underline"
 _CODE = (
-    "margin:0;padding:8px 12px;overflow-x:auto;background:none;font-size:13px;line-height:1.4;"
+    "margin:0;padding:8px 12px;overflow-x:auto;background:none;font-size:12px;line-height:1.4;"
     "font-family:var(--jp-code-font-family,monospace)"
 )
 
