@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.machine.machine import Machine
+from kmemlab.mm.pcp import drain_all_pages
 from kmemlab.types.errors import BadRequest
+from kmemlab.types.gfp import __GFP_MEMALLOC, __GFP_NOWARN, GFP_NOWAIT
 from tests.boot.captures import MACHINES
 
 WHAT_IF: dict[str, dict[str, Any]] = json.loads((MACHINES.parent / "what_if.json").read_text())
@@ -102,9 +105,35 @@ def test_what_the_kernel_refuses(machine: Machine, name: str, value: int | str, 
 def test_files_of_sys(machine: Machine) -> None:
     assert machine.sysfs(THP) == "always madvise [never]"  # less than 512 MiB: off, but the knob is there
     assert machine.sysfs(f"/sys/{THP}", "madvise") == "always [madvise] never"
-    for name, value in ((THP, "sometimes"), ("kernel/mm/ksm/run", "1")):
+    extfrag = "/sys/kernel/debug/extfrag/extfrag_index"
+    for name, value in ((THP, "sometimes"), ("kernel/mm/ksm/run", "1"), (extfrag, "1")):
         with pytest.raises(BadRequest):
             machine.sysfs(name, value)
+    with pytest.raises(BadRequest, match="there is no file"):
+        Machine.boot({"e820": [[0, 0x9FBFF, "usable"], [0x100000, (128 << 20) - 1, "usable"]]}).sysfs(THP)
+
+
+def test_fragmentation_is_a_file_of_sys(machine: Machine) -> None:
+    folder = "kernel/debug/extfrag"
+    fresh = machine.sysfs(f"{folder}/extfrag_index")
+    assert fresh.splitlines()[0].split()[:4] == ["Node", "0,", "zone", "DMA"]
+    assert len(fresh.splitlines()) == len(machine.zones)
+    assert "0." not in fresh  # -1.000 each: nothing would fail
+    # Every other page of all memory is held: nothing but single pages is left, and all that fails does so for that.
+    drain_all_pages(machine.kernel.mm)
+    pages = []
+    while (pfn := alloc_pages_inner(machine.kernel.mm, GFP_NOWAIT | __GFP_NOWARN | __GFP_MEMALLOC, 0, 0)) is not None:
+        pages.append(pfn)
+    for pfn in pages:
+        if pfn % 2:
+            free_pages_inner(machine.kernel.mm, pfn, 0)
+    drain_all_pages(machine.kernel.mm)
+    row = machine.sysfs(f"{folder}/extfrag_index").splitlines()[1].split()[4:]
+    assert row[0] == "-1.000"
+    assert all(float(index) > 0.9 for index in row[4:])
+    unusable = machine.sysfs(f"{folder}/unusable_index").splitlines()[1].split()[4:]
+    assert unusable[0] == "0.000"
+    assert all(float(index) > 0.9 for index in unusable[1:])
 
 
 def test_what_the_user_sets_is_not_lowered_again(machine: Machine) -> None:
