@@ -100,7 +100,9 @@ def open_notebook(page: Any, lab: Lab, path: str) -> None:
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").first.wait_for(timeout=TIMEOUT)
     # The dialog comes up when the kernel is not known in time; its choice is the right one.
     dialog = page.locator('.jp-Dialog:has-text("Select Kernel")')
-    page.add_locator_handler(dialog, lambda found: found.locator("button.jp-mod-accept").click())
+    # It may come up twice in a row: waiting for it to be gone would wait for ever.
+    accept = "button.jp-mod-accept"
+    page.add_locator_handler(dialog, lambda found: found.locator(accept).click(), no_wait_after=True)
     page.wait_for_timeout(500)
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=TIMEOUT)
 
