@@ -51,6 +51,8 @@ def check_tasks(processes: Processes) -> None:
     tasks = list(for_each_process(processes))
     if len({task.pid for task in tasks}) < len(tasks):
         _broken("two tasks have the same pid")
+    if any(bool(task.pid) != bool(task.address) for task in processes.tasks):
+        _broken("there is a task without a task_struct, or a task_struct without a task")
     stacks = processes.stacks.in_use()
     users = Counter(task.mm for task in tasks if task.mm)
     for task in tasks:

@@ -1,0 +1,206 @@
+"""Processes against a brute-force model: for each process a dict from page to bytes, which fork copies.
+
+Requests for pages and objects fail now and then; what fails must leave all that programs can see as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kmemlab.alloc.page_api import alloc_pages
+from kmemlab.process.check_process import check_processes
+from kmemlab.process.fault import Segfault
+from kmemlab.process.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
+from kmemlab.process.proc_caches import new_object
+from kmemlab.sim.livepatch import livepatch
+from kmemlab.types.errors import MustWait, OutOfMemory
+from tests.process.space import NONE, PAGE, RW, R, machine_of
+
+LOW = 0x10000000 - 6 * PAGE  # the pages lie on both sides of a border between two last tables (2 MiB)
+PAGES = 12
+FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+page_numbers = st.integers(0, PAGES - 1)
+lengths = st.integers(1, 5)
+failures = st.integers(0, 12).map(lambda nth: nth if nth < 5 else 0)  # which request fails; 0: none
+which = st.integers(0, 7)
+Space = dict[int, tuple[int, bytes]]
+
+
+@contextmanager
+def failing(nth: int) -> Iterator[None]:
+    """While this lasts the nth request for pages or for an object fails."""
+    asked = [0]
+
+    def pages(mm, gfp, order):
+        asked[0] += 1
+        return None if asked[0] == nth else alloc_pages.original(mm, gfp, order)
+
+    def objects(common, cachep):
+        asked[0] += 1
+        return 0 if asked[0] == nth else new_object.original(common, cachep)
+
+    with livepatch(alloc_pages, pages), livepatch(new_object, objects):
+        yield
+
+
+class Programs(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = machine_of()
+        self.spaces: dict[int, Space] = {}
+        self.parents: dict[int, int] = {}
+        self.zombies: dict[int, int] = {}
+
+    def pid(self, nth: int) -> int:
+        return sorted(self.spaces)[nth % len(self.spaces)]
+
+    def attempt(self, fails: int, action: Callable[..., Any], *args: Any) -> tuple[bool, Any]:
+        """Whether the action came through, and what it returned."""
+        with failing(fails):
+            try:
+                return True, action(*args)
+            except OutOfMemory:
+                return False, None
+
+    @precondition(lambda self: len(self.spaces) < 5)
+    @rule(fails=failures)
+    def spawn(self, fails: int) -> None:
+        done, pid = self.attempt(fails, self.machine.spawn)
+        if done:
+            self.spaces[pid] = {}
+            self.parents[pid] = 1
+
+    @precondition(lambda self: self.spaces and len(self.spaces) < 5)
+    @rule(nth=which, fails=failures)
+    def fork(self, nth: int, fails: int) -> None:
+        pid = self.pid(nth)
+        done, child = self.attempt(fails, self.machine.sys_fork, pid)
+        if done:
+            self.spaces[child] = dict(self.spaces[pid])
+            self.parents[child] = pid
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, code=st.integers(0, 255))
+    def exit(self, nth: int, code: int) -> None:
+        pid = self.pid(nth)
+        self.machine.sys_exit(pid, code)
+        self.ended(pid, code << 8)
+
+    def ended(self, pid: int, status: int) -> None:
+        del self.spaces[pid]
+        for child, parent in list(self.parents.items()):
+            if parent == pid:
+                self.parents[child] = 1
+                if self.zombies.pop(child, None) is not None:
+                    del self.parents[child]
+        if self.parents[pid] == 1:
+            del self.parents[pid]
+        else:
+            self.zombies[pid] = status
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which)
+    def wait(self, nth: int) -> None:
+        pid = self.pid(nth)
+        mine = sorted(child for child, parent in self.parents.items() if parent == pid)
+        dead = [child for child in mine if child in self.zombies]
+        if dead:
+            assert self.machine.sys_wait(pid) == (dead[0], self.zombies.pop(dead[0]))
+            del self.parents[dead[0]]
+        elif mine:
+            try:
+                self.machine.sys_wait(pid)
+                raise AssertionError("a living child was waited for")
+            except MustWait:
+                pass
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((NONE, R, RW, RW)))
+    def mmap(self, nth: int, first: int, pages: int, prot: int) -> None:
+        pid = self.pid(nth)
+        where = LOW + first * PAGE
+        assert self.machine.mmap(pid, pages * PAGE, prot, FIXED, where) == where
+        self.spaces[pid].update({page: (prot, bytes(PAGE)) for page in range(first, first + pages)})
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, first=page_numbers, pages=lengths, fails=failures)
+    def munmap(self, nth: int, first: int, pages: int, fails: int) -> None:
+        pid = self.pid(nth)
+        done, _ = self.attempt(fails, self.machine.munmap, pid, LOW + first * PAGE, pages * PAGE)
+        if done:
+            for page in range(first, first + pages):
+                self.spaces[pid].pop(page, None)
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((NONE, R, RW)))
+    def mprotect(self, nth: int, first: int, pages: int, prot: int) -> None:
+        pid = self.pid(nth)
+        space = self.spaces[pid]
+        done, _ = self.attempt(0, self.machine.mprotect, pid, LOW + first * PAGE, pages * PAGE, prot)
+        for page in range(first, first + pages):
+            if page not in space:
+                assert not done
+                return
+            space[page] = (prot, space[page][1])
+        assert done
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, page=page_numbers, offset=st.integers(0, PAGE - 4), data=st.binary(min_size=1, max_size=4),
+          fails=failures)  # fmt: skip
+    def write(self, nth: int, page: int, offset: int, data: bytes, fails: int) -> None:
+        pid = self.pid(nth)
+        prot, old = self.spaces[pid].get(page, (NONE, b""))
+        try:
+            done, _ = self.attempt(fails, self.machine.user_write, pid, LOW + page * PAGE + offset, data)
+        except Segfault:
+            assert prot != RW
+            self.ended(pid, 11)
+            return
+        if done:
+            assert prot == RW
+            self.spaces[pid][page] = (prot, old[:offset] + data + old[offset + len(data) :])
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, page=page_numbers, fails=failures)
+    def read(self, nth: int, page: int, fails: int) -> None:
+        pid = self.pid(nth)
+        prot, content = self.spaces[pid].get(page, (NONE, b""))
+        try:
+            done, found = self.attempt(fails, self.machine.user_read, pid, LOW + page * PAGE, PAGE)
+        except Segfault:
+            assert prot == NONE
+            self.ended(pid, 11)
+            return
+        if done:
+            assert (prot != NONE, found) == (True, content)
+
+    @invariant()
+    def the_laws_hold(self) -> None:
+        check_processes(self.machine.kernel.processes)
+        assert self.machine.kernel.stacks.count == len(self.spaces)
+
+    def teardown(self) -> None:
+        for pid, space in self.spaces.items():
+            for page, (prot, content) in space.items():
+                if prot != NONE:
+                    assert self.machine.user_read(pid, LOW + page * PAGE, PAGE) == content
+        for pid in sorted(self.spaces):
+            self.machine.sys_exit(pid)
+        self.machine.check()
+        common = self.machine.kernel.processes.common
+        if common.task_struct_cachep:
+            assert [common.slab.caches[number].nr_held for number in
+                    (common.mm_cachep, common.vm_area_cachep, common.anon_vma_cachep, common.task_struct_cachep)] \
+                == [0, 0, 0, 0]  # fmt: skip
+
+
+TestPrograms = Programs.TestCase
+TestPrograms.settings = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
