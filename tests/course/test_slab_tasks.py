@@ -14,6 +14,7 @@ from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.slab import PAGE, params_with, real_rows, ruled_order
 from kmemlab.course.tasks.slab_leak import leak_truth
 from kmemlab.course.tasks.slab_numbers import colour_truth, kmalloc_truth
+from kmemlab.course.tasks.slab_report import CRIMES, LATE, LAWS, OVERRUN, TWICE, UNDERRUN, report_of
 from kmemlab.course.tasks.slab_variant import VARIANTS
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.slab_snapshot import cache_shot, find_cache
@@ -297,6 +298,34 @@ def test_the_leak_is_the_one_that_was_put_in_and_each_part_is_judged() -> None:
     assert result_of("slab.leak", truth | {"cache": largest}, ADA).points == 6
 
 
+def test_each_report_is_judged_for_itself_and_tells_enough() -> None:
+    given = given_to("slab.report")
+    truth = dict(given["truth"])
+    assert sorted(crime for crime, _ in truth.values()) == sorted(CRIMES)
+    assert result_of("slab.report", truth, ADA).points == 8
+    for name, (crime, count) in truth.items():
+        text = given["reports"][name]
+        assert not any(word in text for word in ("overwritten", "already free", "instead of", "FIX"))
+        assert ("Freed in" in text) == (crime in (LATE, TWICE))
+        other = next(item for item in CRIMES if item != crime)
+        mistakes = {LAWS[crime]: (other, count), "a wrong byte is one": (crime, count + 1), "the answer has": crime}
+        for law, wrong in mistakes.items():
+            result = result_of("slab.report", truth | {name: wrong}, ADA)
+            assert result.verdict is not None
+            assert result.verdict.law.startswith(law)
+            assert result.points == 6
+
+
+def test_the_bytes_of_a_report_are_those_that_were_written() -> None:
+    text = report_of(OVERRUN, "packet_head", 40, b"Hello", 0)
+    redzones = [line for line in text.splitlines() if line.startswith("Redzone")]
+    assert "48 65 6c 6c 6f cc cc cc" in redzones[1]
+    text = report_of(UNDERRUN, "packet_head", 40, b"Hello", 0)
+    redzones = [line for line in text.splitlines() if line.startswith("Redzone")]
+    assert "cc cc cc 48 65 6c 6c 6f" in redzones[0]
+    assert "6b 6b 48 65 6c 6c 6f 6b" in report_of(LATE, "packet_head", 40, b"Hello", 2)
+
+
 def test_students_get_numbers_of_their_own() -> None:
-    for name in ("slab.kmalloc", "slab.colour", "slab.leak"):
+    for name in ("slab.kmalloc", "slab.colour", "slab.leak", "slab.report"):
         assert len({str(given_to(name, Student(str(nth)))) for nth in range(6)}) > 3
