@@ -89,7 +89,8 @@ def judge_line(answer: Answer, case: Case) -> Verdict | None:
     part, want = case.value
     told = answer.value
     if not isinstance(told, dict) or part not in told:
-        return Verdict("the answer has all three parts", f"the key {part!r} is missing")
+        got = f"it is {told!r}" if not isinstance(told, dict) else f"the key {part!r} is missing"
+        return Verdict("the answer is a dict with three parts", got)
     if type(told[part]) is not int:
         return Verdict("each part is a whole number, rounded down", f"{part} is {told[part]!r}")
     if told[part] != want:
@@ -148,7 +149,8 @@ def judge_double(answer: Answer, case: Case) -> Verdict | None:
     part, want = case.value
     told = answer.value
     if not isinstance(told, dict) or type(told.get(part)) is not bool:
-        return Verdict("the answer says True or False for each part", f"for {part!r} it does not")
+        got = f"it is {told!r}" if not isinstance(told, dict) else f"for {part!r} it does not"
+        return Verdict("the answer says True or False for each part: a dict by the part's name", got)
     if told[part] != want:
         law = "what describes memory grows with memory; what was built or is there once does not"
         return Verdict(law, f"{part!r} is told to {'double' if told[part] else 'stay'}")
