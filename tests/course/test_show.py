@@ -23,6 +23,7 @@ def shown_source(markup: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", pre[1]))
 
 
+@pytest.mark.usefixtures("nobody_records")
 def test_title_link_and_source_are_those_of_the_function() -> None:
     listing = show(e820__update_table)
     assert listing.title == "arch/x86/kernel/e820.c: e820__update_table (v6.1)"

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")  # a run must not touch what is under test
+    for part in ("notebooks", "exercises"):  # a run must not touch what is under test
+        shutil.copytree(ROOT / part, folder / part)
     server = Lab(folder, tmp_path_factory.mktemp("home"))
     try:
         server.wait()

@@ -171,6 +171,7 @@ def test_no_column_of_a_machine_has_two_owners() -> None:
             owners[id(view)] = f"{struct!r}.{name}"
 
 
+@pytest.mark.usefixtures("nobody_records")
 def test_after_recording_every_column_and_function_is_its_own_again() -> None:
     from kmemlab.mm.buddy import expand
 
