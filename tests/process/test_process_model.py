@@ -26,9 +26,11 @@ LOW = 0x10000000 - 6 * PAGE  # the pages lie on both sides of a border between t
 PAGES = 12
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 page_numbers = st.integers(0, PAGES - 1)
-lengths = st.integers(1, 5)
+lengths = st.integers(1, 3)
 failures = st.integers(0, 12).map(lambda nth: nth if nth < 5 else 0)  # which request fails; 0: none
 which = st.integers(0, 7)
+offsets = st.integers(0, PAGE - 4)
+CONTENT = bytes(range(1, 129)) * (6 * PAGE // 128)
 Space = dict[int, tuple[int, bytes]]
 
 
@@ -68,13 +70,17 @@ class Programs(RuleBasedStateMachine):
             except OutOfMemory:
                 return False, None
 
-    @precondition(lambda self: len(self.spaces) < 5)
+    @precondition(lambda self: len(self.spaces) < 3)
     @rule(fails=failures)
     def spawn(self, fails: int) -> None:
         done, pid = self.attempt(fails, self.machine.spawn)
         if done:
-            self.spaces[pid] = {}
             self.parents[pid] = 1
+            self.machine.mmap(pid, PAGES * PAGE, RW, FIXED, LOW)
+            self.machine.user_write(pid, LOW + PAGE, CONTENT)
+            self.spaces[pid] = {page: (RW, bytes(PAGE)) for page in range(PAGES)}
+            for page in range(1, 7):
+                self.spaces[pid][page] = (RW, CONTENT[(page - 1) * PAGE : page * PAGE])
 
     @precondition(lambda self: self.spaces and len(self.spaces) < 5)
     @rule(nth=which, fails=failures)
@@ -85,7 +91,7 @@ class Programs(RuleBasedStateMachine):
             self.spaces[child] = dict(self.spaces[pid])
             self.parents[child] = pid
 
-    @precondition(lambda self: self.spaces)
+    @precondition(lambda self: len(self.spaces) > 1)
     @rule(nth=which, code=st.integers(0, 255))
     def exit(self, nth: int, code: int) -> None:
         pid = self.pid(nth)
@@ -121,7 +127,7 @@ class Programs(RuleBasedStateMachine):
                 pass
 
     @precondition(lambda self: self.spaces)
-    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((NONE, R, RW, RW)))
+    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((RW, RW, RW, R, NONE)))
     def mmap(self, nth: int, first: int, pages: int, prot: int) -> None:
         pid = self.pid(nth)
         where = LOW + first * PAGE
@@ -138,7 +144,7 @@ class Programs(RuleBasedStateMachine):
                 self.spaces[pid].pop(page, None)
 
     @precondition(lambda self: self.spaces)
-    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((NONE, R, RW)))
+    @rule(nth=which, first=page_numbers, pages=lengths, prot=st.sampled_from((RW, RW, R, NONE)))
     def mprotect(self, nth: int, first: int, pages: int, prot: int) -> None:
         pid = self.pid(nth)
         space = self.spaces[pid]
@@ -150,35 +156,42 @@ class Programs(RuleBasedStateMachine):
             space[page] = (prot, space[page][1])
         assert done
 
-    @precondition(lambda self: self.spaces)
-    @rule(nth=which, page=page_numbers, offset=st.integers(0, PAGE - 4), data=st.binary(min_size=1, max_size=4),
-          fails=failures)  # fmt: skip
-    def write(self, nth: int, page: int, offset: int, data: bytes, fails: int) -> None:
-        pid = self.pid(nth)
-        prot, old = self.spaces[pid].get(page, (NONE, b""))
-        try:
-            done, _ = self.attempt(fails, self.machine.user_write, pid, LOW + page * PAGE + offset, data)
-        except Segfault:
-            assert prot != RW
-            self.ended(pid, 11)
-            return
-        if done:
-            assert prot == RW
-            self.spaces[pid][page] = (prot, old[:offset] + data + old[offset + len(data) :])
+    def page(self, pid: int, nth: int, least: int) -> int | None:
+        """One of the pages that a process may read (R), or write (RW); None if there is none."""
+        pages = sorted(page for page, (prot, _) in self.spaces[pid].items() if prot >= least)
+        return pages[nth % len(pages)] if pages else None
 
     @precondition(lambda self: self.spaces)
-    @rule(nth=which, page=page_numbers, fails=failures)
-    def read(self, nth: int, page: int, fails: int) -> None:
+    @rule(fails=failures, stores=st.lists(st.tuples(which, page_numbers, offsets, st.binary(min_size=1, max_size=4)),
+                                          min_size=1, max_size=5))  # fmt: skip
+    def write(self, fails: int, stores: list[tuple[int, int, int, bytes]]) -> None:
+        for nth, at, offset, data in stores:
+            pid = self.pid(nth)
+            page = self.page(pid, at, RW)
+            where = LOW + (page or 0) * PAGE + offset
+            if page is not None and self.attempt(fails, self.machine.user_write, pid, where, data)[0]:
+                old = self.spaces[pid][page][1]
+                self.spaces[pid][page] = (RW, old[:offset] + data + old[offset + len(data) :])
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, at=page_numbers, fails=failures)
+    def read(self, nth: int, at: int, fails: int) -> None:
         pid = self.pid(nth)
-        prot, content = self.spaces[pid].get(page, (NONE, b""))
-        try:
+        page = self.page(pid, at, R)
+        if page is not None:
             done, found = self.attempt(fails, self.machine.user_read, pid, LOW + page * PAGE, PAGE)
-        except Segfault:
-            assert prot == NONE
-            self.ended(pid, 11)
-            return
-        if done:
-            assert (prot != NONE, found) == (True, content)
+            assert not done or found == self.spaces[pid][page][1]
+
+    @precondition(lambda self: len(self.spaces) > 2)
+    @rule(nth=which, page=page_numbers, write=st.booleans())
+    def touch_what_is_forbidden(self, nth: int, page: int, write: bool) -> None:
+        pid = self.pid(nth)
+        if self.spaces[pid].get(page, (NONE, b""))[0] < (RW if write else R):
+            try:
+                self.machine.touch(pid, LOW + page * PAGE, 1, write=write)
+                raise AssertionError("a forbidden access came through")
+            except Segfault:
+                self.ended(pid, 11)
 
     @invariant()
     def the_laws_hold(self) -> None:
@@ -202,5 +215,5 @@ class Programs(RuleBasedStateMachine):
 
 TestPrograms = Programs.TestCase
 TestPrograms.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
