@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.check_zone import BrokenLaw
-from kmemlab.mm.page_state import page_has_flag
+from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
 from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE
@@ -18,7 +18,6 @@ from kmemlab.process.task_struct import Processes, for_each_process
 from kmemlab.process.vma import find_vma, linear_page_index
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import invented
-from kmemlab.types.pageflags import PG_lru
 from kmemlab.types.pgtable import PAGE_PRESENT, PAGE_RW, PGD, PMD, PTE, PUD
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -174,12 +173,17 @@ def _tables_below(mm: MmStruct, table: int, level: int, base: int) -> Iterator[t
 
 @invented("one of the laws", traced=False)
 def check_pages(processes: Processes, mapped: Counter[int], writable: set[int]) -> None:
-    """mapcount is the number of entries, and each of them holds a reference; who may write has the page alone."""
-    page = processes.common.mm.page
+    """mapcount is the number of entries, and each of them holds a reference, as does each batch in which the page waits
+    for its LRU list; who may write has the page alone."""
+    page, batches = processes.common.mm.page, processes.common.mm.cpu_fbatches
+    waiting = Counter(
+        pfn for cpu in range(batches.nr_cpus) for kind in range(NR_FOLIO_BATCHES)
+        for pfn in folio_batch(batches, cpu, kind)
+    )  # fmt: skip
     for pfn, count in mapped.items():
         if page.mapcount[pfn] != count:
             _broken(f"page {pfn:#x} is mapped {count} times, but its mapcount is {page.mapcount[pfn]}")
-        if page.refcount[pfn] != count and not page_has_flag(page, pfn, PG_lru):
+        if page.refcount[pfn] != count + waiting[pfn]:
             _broken(f"page {pfn:#x} is mapped {count} times, but has {page.refcount[pfn]} references")
         if count > 1 and (pfn in writable or page_anon_exclusive(page, pfn)):
             _broken(f"page {pfn:#x} is shared, yet somebody may write into it")

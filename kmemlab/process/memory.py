@@ -10,7 +10,9 @@ from __future__ import annotations
 from kmemlab.alloc.page_api import alloc_page
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.page_state import set_page_flag
+from kmemlab.mm.lru import folio_add_lru, lru_add_drain
+from kmemlab.mm.page_state import page_has_flag, set_page_flag
+from kmemlab.mm.vm_event import PGFAULT
 from kmemlab.process.anon_vma import anon_vma_prepare
 from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct, add_mm_counter
 from kmemlab.process.mman import VM_WRITE, pte_present, vm_get_page_prot
@@ -20,7 +22,7 @@ from kmemlab.process.zap import free_page_and_swap_cache, vm_normal_page
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.gfp import __GFP_ZERO, GFP_HIGHUSER_MOVABLE
-from kmemlab.types.pageflags import PG_uptodate
+from kmemlab.types.pageflags import PG_lru, PG_uptodate
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -43,7 +45,7 @@ def my_zero_pfn(mm: Mm) -> int:
 @kernel("mm/memory.c", "handle_mm_fault", left_out="huge pages, control groups", formerly=("__handle_mm_fault",))
 def handle_mm_fault(mm: MmStruct, vma: int, address: int, flags: int) -> int:
     """See that the program can do what it tried at an address of a VMA that allows it; VM_FAULT_…."""
-    mm.common.pgfault += 1
+    mm.common.mm.vm_event[PGFAULT] += 1
     address &= PAGE_MASK
     try:
         ptep = pte_alloc(mm, address)
@@ -82,6 +84,7 @@ def do_anonymous_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: in
         return VM_FAULT_OOM
     add_mm_counter(mm, MM_ANONPAGES, 1)
     page_add_new_anon_rmap(common, pfn, vma, address)
+    folio_add_lru(common.mm, pfn)
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | maybe_mkwrite(prot | PAGE_DIRTY, vm_flags))
     return 0
 
@@ -114,6 +117,8 @@ def do_wp_page(mm: MmStruct, vma: int, address: int, ptep: int, entry: int) -> i
     if pfn is None:
         return wp_page_copy(mm, vma, address, ptep, None)
     if not page_anon_exclusive(page, pfn):
+        if page.refcount[pfn] <= 3 and not page_has_flag(page, pfn, PG_lru):
+            lru_add_drain(mm.common.mm)  # a batch may still refer to it
         if page.refcount[pfn] != 1:
             return wp_page_copy(mm, vma, address, ptep, pfn)
         page_move_anon_rmap(mm.common, pfn, vma)
@@ -146,6 +151,7 @@ def wp_page_copy(mm: MmStruct, vma: int, address: int, ptep: int, old_pfn: int |
     set_entry(mm.tables, ptep, 0)
     flush_tlb_mm_range(mm, address, address + PAGE_SIZE)
     page_add_new_anon_rmap(common, pfn, vma, address)
+    folio_add_lru(common.mm, pfn)
     prot = vm_get_page_prot(common.mm.boot, vm_flags)
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | maybe_mkwrite(prot | PAGE_DIRTY, vm_flags))
     if old_pfn is not None:

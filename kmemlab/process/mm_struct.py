@@ -94,9 +94,7 @@ class ProcessMemory(Struct):
     vm_area_cachep = Cell()
     anon_vma_cachep = Cell()
     task_struct_cachep = Cell()
-    # enum vm_event_item
-    pgfault = Cell()
-    pgreuse = Cell()
+    pgreuse = Cell()  # writes to a page that had been shared, without a copy (enum vm_event_item)
 
     def __init__(self, mm: Mm, slab: SlabCommon) -> None:
         self.mm = mm

@@ -31,8 +31,9 @@ def vm_normal_page(tables: PageTables, entry: int) -> int | None:
 
 @kernel("mm/swap_state.c", "free_page_and_swap_cache", left_out="the swap cache", traced=False)
 def free_page_and_swap_cache(mm: Mm, pfn: int) -> None:
-    """Let go of a page that one page table less maps; the last one frees it, and then it is of no anon_vma."""
-    if mm.page.refcount[pfn] == 1:
+    """Let go of a page that one page table less maps. If it was the last, it is of no anon_vma any more; it is free as
+    soon as no batch on its way to the LRU lists refers to it."""
+    if not mm.page.mapcount[pfn]:
         mm.page.mapping[pfn] = 0
         mm.page.index[pfn] = 0
     put_page(mm, pfn)

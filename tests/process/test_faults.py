@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kmemlab.machine.machine import Machine
+from kmemlab.mm.lru import lru_add_drain_all
+from kmemlab.mm.vm_event import PGFAULT
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.process.fault import Segfault
 from kmemlab.process.memory import my_zero_pfn
@@ -28,14 +30,14 @@ def node_stat(machine: Machine, name: str) -> int:
 
 def test_a_mapping_costs_nothing_until_it_is_touched(machine: Machine) -> None:
     pid = machine.spawn()
-    before = machine.kernel.processes.common.pgfault
+    before = machine.kernel.mm.vm_event[PGFAULT]
     address = machine.mmap(pid, 1 << 40)
     assert mm_of(machine, pid).total_vm == (1 << 28) + 33
-    assert machine.kernel.processes.common.pgfault == before
+    assert machine.kernel.mm.vm_event[PGFAULT] == before
     assert mm_of(machine, pid).pgtables_bytes == 0
     address = -(-address // (1 << 21)) << 21  # where one last table begins
     machine.touch(pid, address, 3 * PAGE)
-    assert machine.kernel.processes.common.pgfault == before + 3
+    assert machine.kernel.mm.vm_event[PGFAULT] == before + 3
     assert mm_of(machine, pid).rss_stat[1] == 3
     assert mm_of(machine, pid).pgtables_bytes == 3 * PAGE  # one table each of level pud, pmd, pte
     assert node_stat(machine, "nr_page_table_pages") == 2
@@ -85,6 +87,17 @@ def test_the_last_owner_writes_without_a_copy(machine: Machine) -> None:
     machine.user_write(pid, address, b"b")
     assert machine.user_pfn(pid, address) == pfn
     assert machine.kernel.processes.common.pgreuse == reused + 1
+
+
+def test_new_pages_come_to_the_lru_lists(machine: Machine) -> None:
+    pid = machine.spawn()
+    machine.touch(pid, machine.mmap(pid, 40 * PAGE), 40 * PAGE)
+    lru_add_drain_all(machine.kernel.mm)
+    assert node_stat(machine, "nr_inactive_anon") + node_stat(machine, "nr_active_anon") == 40
+    machine.check()
+    machine.sys_exit(pid)
+    lru_add_drain_all(machine.kernel.mm)
+    assert node_stat(machine, "nr_inactive_anon") + node_stat(machine, "nr_active_anon") == 0
 
 
 def test_reverse_mappings_are_found(machine: Machine) -> None:
