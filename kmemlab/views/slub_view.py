@@ -15,7 +15,7 @@ from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 from kmemlab.views.text import pages_text
 
-_WIDTH, _LEFT, _BAR, _LANE, _TOP = 620, 16, 30, 7, 84
+_WIDTH, _LEFT, _BAR, _LANE, _TOP = 514, 8, 30, 7, 84  # a player has 516 pixels for it
 _HELD, _MINE, _OWN = "#9fd8c5", "#b3dcf5", PAPER
 _MOST_ARROWS, _MOST_SLABS = 10, 8
 
@@ -91,14 +91,14 @@ def _legend(drawing: Svg, y: float) -> None:
     x = float(_LEFT)
     looks = (
         ("H", _HELD, "held"),
-        (">n", _MINE, "free, on a CPU's list; n is next"),
-        (">n", _OWN, "free, on the slab's list"),
+        (">n", _MINE, "on a CPU's list, then n"),
+        (">n", _OWN, "on the slab's list"),
     )
     for letter, colour, words in (*looks, ("", HATCHED, "left over")):
         drawing.rect(x, y - 12, 22, 16, fill=colour, stroke=LINE)
         drawing.text(x + 11, y, letter, size=10, mono=True, anchor="middle")
         drawing.text(x + 28, y, words, size=11, fill=SOFT_INK)
-        x += 28 + 6.1 * len(words) + 20
+        x += 28 + 5.6 * len(words) + 14
 
 
 def _draw_slab(drawing: Svg, shot: SlubShot, slab: SlubSlab, y: float, current: bool) -> float:
