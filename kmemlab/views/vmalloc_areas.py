@@ -15,7 +15,7 @@ from kmemlab.views.colours import INK, LINE, SOFT_INK
 from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 
-WIDE, IN_A_PANEL = 860, 590
+WIDE, IN_A_PANEL = 860, 470
 _LEFT, _TOP, _HIGH, _FRAMES = 16, 74, 28, 196
 _HOLE, _NARROWEST, _MOST_LINES = 44, 98, 48
 _FILL = {"vmalloc": "#9fd8c5", "vmap": "#b3dcf5", "ioremap": "#f3cf85", "vm_map_ram": "#e6c3d6", LAZY: "none"}
