@@ -94,7 +94,7 @@ def wb_workfn(mm: Mm) -> None:
         wb_writeback(mm, mm.current.jiffies - mm.dirty_expire_interval * HZ // CENTISECS)
 
 
-DAEMONS.append(wb_workfn)
+DAEMONS["flusher"] = wb_workfn
 
 
 @kernel(

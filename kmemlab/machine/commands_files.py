@@ -9,6 +9,7 @@ from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.files import find_file
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.wait import pass_time
+from kmemlab.reclaim import direct, kswapd  # noqa: F401 (they enter themselves where pages are short)
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.units import PAGE_SIZE

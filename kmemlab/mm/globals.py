@@ -29,6 +29,7 @@ from kmemlab.types.gfp import GFP_BOOT_MASK, GFP_ZONEMASK, gfp_zone_index
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0, "Device": 0}
+MAX_SHRINKERS = 32
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -88,6 +89,7 @@ class Mm(Struct):
     memhp_default_online_type = Cell()  # what happens to memory that is plugged in: MMOP_…
 
     lowmem_reserve_ratio: Column
+    nr_deferred: Column  # mm/vmscan.c: objects that shrinkers were to look at and did not, MAX_SHRINKERS a node
     vm_event: Column  # mm/vmstat.c: what happened, over all CPUs
 
     def __init__(self, boot: Boot, numa: NumaInfo, max_pfn: int) -> None:
@@ -102,6 +104,7 @@ class Mm(Struct):
         self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
         self.cpu_fbatches = CpuFbatches(nr_cpus)
+        self.nr_deferred = column("q", nr_nodes * MAX_SHRINKERS)
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         # Constants, looked up at each request and each free: a zone by the four zone bits, and by Zone.slot (0: none).
         self.gfp_zone_table = tuple(gfp_zone_index(names, bits) for bits in range(GFP_ZONEMASK + 1))

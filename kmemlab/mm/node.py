@@ -59,6 +59,10 @@ class PglistData(Struct):
     kswapd_highest_zoneidx = Cell()
     kswapd_failures = Cell()  # how often in a row it could free nothing
     flags = Cell()  # PGDAT_…
+    # ours, as kswapd is called again each jiffy: until when it sleeps lightly (0: it does not), and its local variables
+    kswapd_sleep_until = Cell()
+    kswapd_reclaim_order = Cell()
+    kswapd_prev_zoneidx = Cell()
     kswapd_awake = Cell()  # ours: it was woken and has not gone to sleep again (C: nobody waits on kswapd_wait)
 
     vm_stat: Column

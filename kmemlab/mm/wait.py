@@ -18,7 +18,9 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_locked, PG_uptodate, PG_writeback
 
 # Filled when modules are loaded: what runs each jiffy. Each looks for itself whether it has anything to do.
-DAEMONS: list[Callable[[Mm], None]] = []
+DAEMONS: dict[str, Callable[[Mm], None]] = {}
+TURNS = ("kswapd", "flusher")
+"""In which order they run, whichever module was loaded first."""
 
 
 @kernel("block/blk-core.c", "submit_bio", left_out="joining requests, schedulers, errors")
@@ -54,8 +56,9 @@ def tick(mm: Mm) -> None:
         return
     mm.in_worker = 1
     try:
-        for daemon in DAEMONS:
-            daemon(mm)
+        for name in TURNS:
+            if name in DAEMONS:
+                DAEMONS[name](mm)
     finally:
         mm.in_worker = 0
 
@@ -65,7 +68,7 @@ def pass_time(mm: Mm, jiffies: int) -> None:
     """Let jiffies pass, one by one as long as the disk, a daemon or changed pages want them."""
     end = mm.current.jiffies + jiffies
     while mm.current.jiffies < end:
-        awake = any(pgdat.kswapd_awake for pgdat in mm.node_data)
+        awake = any(pgdat.kswapd_awake or pgdat.kswapd_sleep_until for pgdat in mm.node_data)
         if not (mm.disk.pending or awake or mm.wb_start_all or global_node_page_state(mm, NR_FILE_DIRTY)):
             mm.current.jiffies = end
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -14,6 +15,7 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.kswapd_wake import pgdat_balanced, wakeup_kswapd
 from kmemlab.mm.reclaim_table import OUT_OF_MEMORY, TRY_TO_FREE_PAGES, registered
 from kmemlab.mm.vm_event import ALLOCSTALL
+from kmemlab.mm.wait import DAEMONS
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_MIN
 from kmemlab.mm.zone_watermark_ok import (
     ALLOC_CPUSET,
@@ -85,6 +87,17 @@ class Below:
 @pytest.fixture
 def machine() -> Machine:
     return Machine.boot("tiny-128m")
+
+
+@pytest.fixture(autouse=True)
+def nobody_frees_pages() -> Iterator[None]:
+    """Here the slow path is looked at alone: only what a test enters frees pages, and no daemon runs."""
+    reclaimers, daemons = list(TRY_TO_FREE_PAGES), dict(DAEMONS)
+    TRY_TO_FREE_PAGES.clear()
+    DAEMONS.clear()
+    yield
+    TRY_TO_FREE_PAGES[:] = reclaimers
+    DAEMONS.update(daemons)
 
 
 def use_up(machine: Machine, gfp: int = QUIET | __GFP_NORETRY) -> list[int]:
