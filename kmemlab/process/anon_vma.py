@@ -19,10 +19,11 @@ from kmemlab.types.units import PAGE_SHIFT
 @kernel("mm/rmap.c", "anon_vma_alloc", traced=False)
 def anon_vma_alloc(common: ProcessMemory) -> int:
     """A new anon_vma with an empty list; 0 if there is no memory."""
+    anon_vma = take_anon_vma(common.anon_vmas)
     address = new_object(common, common.anon_vma_cachep)
     if not address:
+        give_anon_vma(common.anon_vmas, anon_vma)
         return 0
-    anon_vma = take_anon_vma(common.anon_vmas)
     common.anon_vmas.object[anon_vma] = address
     return anon_vma
 

@@ -132,7 +132,7 @@ class MmStruct(Struct):
         self.number = number
         boot = common.mm.boot
         self.tables = PageTables(boot.ram, boot.page_table_levels)
-        self.vma = column("i", MAX_MAP_COUNT)
+        self.vma = column("i", MAX_MAP_COUNT + 2)  # munmap may cut two before it takes some away
         self.rss_stat = column("q", NR_MM_COUNTERS)
 
     def vmas(self) -> Iterator[int]:

@@ -75,10 +75,11 @@ def linear_page_index(vmas: Vmas, vma: int, address: int) -> int:
 def vm_area_alloc(mm: MmStruct) -> int:
     """A new VMA, all zeros; 0 if there is no memory."""
     common = mm.common
+    vma = take_slot(common.vmas)
     address = new_object(common, common.vm_area_cachep)
     if not address:
+        give_slot(common.vmas, vma)
         return 0
-    vma = take_slot(common.vmas)
     common.vmas.object[vma] = address
     common.vmas.vm_mm[vma] = 1 + mm.number
     common.vmas.vm_pgoff[vma] = 0
@@ -111,7 +112,7 @@ def vma_link(mm: MmStruct, vma: int) -> None:
     Raises `TooLarge` when the process has as many as this machine has room for.
     """
     count = mm.map_count
-    if count == MAX_MAP_COUNT:
+    if count == len(mm.vma):
         raise TooLarge(f"more than {MAX_MAP_COUNT} VMAs of one process", where="vma_link", remedy="unmap some")
     place = place_of(mm, mm.common.vmas.vm_start[vma])
     for at in range(count, place, -1):

@@ -173,6 +173,15 @@ def test_a_process_has_only_so_many_vmas(machine: Machine) -> None:
         at(machine, pid, 0x10000000 + 2 * PAGE * nth, 1)
     with pytest.raises(OutOfMemory, match="VMAs"):
         machine.mmap(pid, PAGE, R)
+    machine.munmap(pid, 0x10000000, 4 * PAGE)
+    at(machine, pid, 0x10000000, 3)
+    at(machine, pid, 0x20000000, 1)
+    with pytest.raises(OutOfMemory, match="VMAs"):
+        machine.munmap(pid, 0x10001000, PAGE)
+    with pytest.raises(OutOfMemory, match="VMAs"):
+        machine.mprotect(pid, 0x10001000, PAGE, R)
+    machine.munmap(pid, 0x10002000, PAGE)
+    machine.check()
     machine.sys_exit(pid)
 
 
