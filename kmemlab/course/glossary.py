@@ -35,7 +35,10 @@ TERMS = (
     Term("early allocator", "早期分配器", "boot.memblock_free.Memblock"),
     Term("fallback, stealing", "回退与借用", "mm.fallback.rmqueue_fallback"),
     Term("freelist of a slab", "空闲对象链表", "alloc.slub_freelist.get_freepointer"),
+    Term("high memory, mapping of", "高端内存映射", "alloc.highmem.kmap"),
     Term("huge page", "大页", "alloc.hugetlb.hugetlb_init"),
+    Term("kernel stack", "内核栈", "alloc.thread_stack.alloc_thread_stack_node"),
+    Term("lazy purge", "延迟回收", "alloc.alloc_vmap_area.purge_vmap_area_lazy"),
     Term("linked list", "双向链表", "sim.list_head.ListHead"),
     Term("low memory reserve", "低端内存保留", "mm.watermark.setup_per_zone_lowmem_reserve"),
     Term("memory map (of page frames)", "页框描述符数组", "mm.mem_map.MemMap"),
@@ -53,6 +56,7 @@ TERMS = (
     Term("slab", "对象页块", "alloc.slab_pages.SlabPages"),
     Term("splitting of a block", "块拆分", "mm.buddy.expand"),
     Term("translation cache (TLB)", "地址转换缓冲", "hardware.tlb.Tlb"),
+    Term("vmalloc", "非连续内存分配", "alloc.vmalloc.vmalloc"),
     Term("watermark", "水位线", "mm.zone_watermark_ok.zone_watermark_ok_inner"),
     Term("watermarks, setting of", "水位线的设定", "mm.watermark.setup_per_zone_wmarks"),
 )
