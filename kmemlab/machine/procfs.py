@@ -17,6 +17,8 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.page_cache import NR_FILE_PAGES
+from kmemlab.mm.page_writeback import NR_FILE_DIRTY, NR_WRITEBACK, global_node_page_state
 from kmemlab.mm.vm_event import NUMA_STAT_NAMES
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
@@ -117,7 +119,7 @@ def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
     return lines
 
 
-@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="all fields of page cache, swap and user memory")
+@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="the lengths of LRU lists, swap and user memory")
 def meminfo(kernel: Kernel) -> str:
     """The fields that the model holds; the others belong to subsystems that it does not have yet."""
     mm = kernel.mm
@@ -126,7 +128,11 @@ def meminfo(kernel: Kernel) -> str:
         "MemTotal": mm.totalram_pages * PAGE_SIZE,
         "MemFree": free * PAGE_SIZE,
         "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
+        "Buffers": nr_blockdev_pages(mm) * PAGE_SIZE,
+        "Cached": (global_node_page_state(mm, NR_FILE_PAGES) - nr_blockdev_pages(mm)) * PAGE_SIZE,
         **highmem_sizes(mm),
+        "Dirty": global_node_page_state(mm, NR_FILE_DIRTY) * PAGE_SIZE,
+        "Writeback": global_node_page_state(mm, NR_WRITEBACK) * PAGE_SIZE,
         **slab_sizes(mm),
         "VmallocTotal": vmalloc_total(kernel.boot),
         "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
@@ -204,6 +210,13 @@ def si_mem_available(kernel: Kernel) -> int:
         pages = sum(pgdat.vm_stat[item] for pgdat in mm.node_data for item in items)
         available += pages - min(pages // 2, low)
     return max(0, available)
+
+
+@kernel("block/bdev.c", "nr_blockdev_pages", traced=False)
+def nr_blockdev_pages(mm: Mm) -> int:
+    """The pages that hold blocks of the disk itself."""
+    mapping = mm.files.bdev_mapping
+    return mm.mappings.nrpages[mapping] if mapping else 0
 
 
 @invented("the files of /proc/sys/vm in one text, a line each")

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from kmemlab.machine.machine import Machine
+from kmemlab.machine.procfs import meminfo
 from kmemlab.mm.address_space import filemap_get_folio, page_cache_delete
 from kmemlab.mm.check_page_cache import check_page_cache
 from kmemlab.mm.check_zone import BrokenLaw
@@ -183,6 +184,15 @@ def test_rewound_and_run_again_it_ends_the_same(machine):
     assert twin.read_file("f1") == bytes(model["f1"])
     twin.check()
     assert pickle.loads(pickle.dumps(machine)).read_file("f2") == bytes(model["f2"])
+
+
+def test_meminfo_tells_of_the_cache(machine):
+    machine.create_file("data", 500)
+    machine.read_file("data")
+    machine.write_file("data", 0, b"x" * 2 * PAGE_SIZE)
+    lines = dict(line.split(":") for line in meminfo(machine.kernel).splitlines())
+    told = [int(lines[name].split()[0]) for name in ("Buffers", "Cached", "Dirty", "Writeback")]
+    assert told == [4, 2000, 12, 0]  # two pages, and the inode's block
 
 
 def test_mistakes_are_told(machine):
