@@ -159,7 +159,10 @@ def xas_create(trees: XArrays, tree: int, index: int) -> int:
     nodes = trees.nodes
     node = _node_of(trees.head[tree])
     if not node:
-        node = xas_alloc(nodes, 0, 0, 0)
+        shift = 0  # an empty tree begins as high as the index asks for
+        while index >> shift + XA_CHUNK_SHIFT:
+            shift += XA_CHUNK_SHIFT
+        node = xas_alloc(nodes, shift, 0, 0)
         trees.head[tree] = node << 2 | 2
     while index >> nodes.shift[node] + XA_CHUNK_SHIFT:
         node = _grow(trees, tree, node)
