@@ -12,17 +12,22 @@ PGSCAN_SKIP = ALLOCSTALL + MAX_NR_ZONES
 VM_EVENT_NAMES = (
     "pgfree", "pgactivate", "pgdeactivate", "pgfault", "pgmajfault", "pgrefill", "pgsteal_kswapd", "pgsteal_direct",
     "pgscan_kswapd", "pgscan_direct", "pgscan_direct_throttle", "pgscan_anon", "pgscan_file", "pgsteal_anon",
-    "pgsteal_file", "slabs_scanned", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
-    "pgrotated", "drop_pagecache", "drop_slab", "pgpgin", "pgpgout", "unevictable_pgs_culled",
-    "unevictable_pgs_rescued",
+    "pgsteal_file", "pginodesteal", "slabs_scanned", "kswapd_inodesteal", "kswapd_low_wmark_hit_quickly",
+    "kswapd_high_wmark_hit_quickly", "pageoutrun", "pgrotated", "drop_pagecache", "drop_slab", "oom_kill",
+    "pgmigrate_success", "pgmigrate_fail", "compact_migrate_scanned", "compact_free_scanned", "compact_isolated",
+    "compact_stall", "compact_fail", "compact_success", "compact_daemon_wake", "compact_daemon_migrate_scanned",
+    "compact_daemon_free_scanned", "unevictable_pgs_culled", "unevictable_pgs_rescued", "swap_ra", "swap_ra_hit",
+    "pgpgin", "pgpgout", "pswpin", "pswpout",
 )  # fmt: skip
 """The events of the whole machine, by the names that /proc/vmstat prints."""
 (
-    PGFREE, PGACTIVATE, PGDEACTIVATE, PGFAULT, PGMAJFAULT, PGREFILL, PGSTEAL_KSWAPD, PGSTEAL_DIRECT,
-    PGSCAN_KSWAPD, PGSCAN_DIRECT, PGSCAN_DIRECT_THROTTLE, PGSCAN_ANON, PGSCAN_FILE, PGSTEAL_ANON,
-    PGSTEAL_FILE, SLABS_SCANNED, KSWAPD_LOW_WMARK_HIT_QUICKLY, KSWAPD_HIGH_WMARK_HIT_QUICKLY, PAGEOUTRUN,
-    PGROTATED, DROP_PAGECACHE, DROP_SLAB, PGPGIN, PGPGOUT, UNEVICTABLE_PGCULLED,
-    UNEVICTABLE_PGRESCUED,
+    PGFREE, PGACTIVATE, PGDEACTIVATE, PGFAULT, PGMAJFAULT, PGREFILL, PGSTEAL_KSWAPD, PGSTEAL_DIRECT, PGSCAN_KSWAPD,
+    PGSCAN_DIRECT, PGSCAN_DIRECT_THROTTLE, PGSCAN_ANON, PGSCAN_FILE, PGSTEAL_ANON, PGSTEAL_FILE, PGINODESTEAL,
+    SLABS_SCANNED, KSWAPD_INODESTEAL, KSWAPD_LOW_WMARK_HIT_QUICKLY, KSWAPD_HIGH_WMARK_HIT_QUICKLY, PAGEOUTRUN,
+    PGROTATED, DROP_PAGECACHE, DROP_SLAB, OOM_KILL, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, COMPACTMIGRATE_SCANNED,
+    COMPACTFREE_SCANNED, COMPACTISOLATED, COMPACTSTALL, COMPACTFAIL, COMPACTSUCCESS, KCOMPACTD_WAKE,
+    KCOMPACTD_MIGRATE_SCANNED, KCOMPACTD_FREE_SCANNED, UNEVICTABLE_PGCULLED, UNEVICTABLE_PGRESCUED, SWAP_RA,
+    SWAP_RA_HIT, PGPGIN, PGPGOUT, PSWPIN, PSWPOUT,
 ) = range(PGSCAN_SKIP + MAX_NR_ZONES, PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES))  # fmt: skip
 NR_VM_EVENT_ITEMS = PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES)
 
