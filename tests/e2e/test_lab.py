@@ -75,6 +75,7 @@ def test_a_lecture_runs_and_its_player_steps_there_and_back(name: str, lab: Lab,
     # The first drawing may come before the fonts and the width of the page are final: go there twice.
     page.keyboard.press("End")
     page.wait_for_timeout(500)
+    at_the_end = player.picture()
     page.keyboard.press("Home")
     seen = [(player.step(), player.sentence(), player.picture())]
     for _ in range(6):
@@ -82,7 +83,8 @@ def test_a_lecture_runs_and_its_player_steps_there_and_back(name: str, lab: Lab,
         seen.append((player.step(), player.sentence(), player.picture()))
     assert [step for step, _, _ in seen] == list(range(7))
     assert len({sentence for _, sentence, _ in seen}) == 7, "each step says something else"
-    assert len({picture for _, _, picture in seen}) > 1, "the figure changes"
+    # A run may begin with a few calls that only pass the request on: what it did shows at its end.
+    assert at_the_end != seen[0][2], "the figure changes"
     for before in reversed(seen[:-1]):
         player.press("back")
         assert (player.step(), player.sentence(), player.picture()) == before, "a step back is the step before"
