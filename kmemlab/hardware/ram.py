@@ -17,7 +17,7 @@ from typing import Any, Self
 from kmemlab.sim.column import UNTOUCHED_IS_FREE, Column, column, copy_column, index_typecode
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.recording import plain_column
-from kmemlab.sim.struct import Cell, Struct
+from kmemlab.sim.struct import Cell, Struct, empty_struct
 from kmemlab.types.errors import TooLarge
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -176,7 +176,7 @@ class Ram(Struct):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A copy costs what was written; the columns are far larger. (Fields are set past __setattr__: a recorder that
         # watches for new columns is none of the twin's business.)
-        twin = object.__new__(type(self))
+        twin = empty_struct(type(self))
         memo[id(self)] = twin
         used = self.nr_places + 1
         twin.__dict__.update(
