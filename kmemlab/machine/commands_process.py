@@ -17,8 +17,8 @@ from kmemlab.process.malloc import free, malloc
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from kmemlab.process.mmap import brk, do_mmap, vm_munmap
 from kmemlab.process.mprotect import do_mprotect
-from kmemlab.process.task_struct import living
-from kmemlab.process.user_access import running, user_access
+from kmemlab.process.task_struct import living, running
+from kmemlab.process.user_access import user_access
 from kmemlab.process.walk import user_pfn
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, KmemlabError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.smp import num_possible_cpus
@@ -71,12 +73,22 @@ class Mm(Struct):
     wb_start_all = Cell()  # fs/fs-writeback.c: somebody wants all dirty pages written
     in_worker = Cell()  # ours: a daemon runs already while somebody waits
     nr_swap_pages = Cell()  # mm/swapfile.c: free slots of all swap areas
+    total_swap_pages = Cell()  # mm/swapfile.c: slots of all swap areas
+    oom_reaper_timers = Cell()  # victims of the OOM killer whose memory will be taken if they don't end by themselves
     # tunables (/proc/sys/vm)
+    panic_on_oom = Cell()  # mm/oom_kill.c
+    oom_kill_allocating_task = Cell()
+    oom_dump_tasks = Cell()
     vm_swappiness = Cell()
     vm_dirty_ratio = Cell()  # per cent of what could be cache
     dirty_background_ratio = Cell()
+    vm_dirty_bytes = Cell()  # the same two limits in bytes; 0: the ratio holds
+    dirty_background_bytes = Cell()
+    vm_highmem_is_dirtyable = Cell()
     dirty_writeback_interval = Cell()  # 1/100 s
     dirty_expire_interval = Cell()
+    vfs_cache_pressure = Cell()  # per cent: how eagerly names and inodes are given up
+    drop_caches_quiet = Cell()  # fs/drop_caches.c: no line in the log any more
     min_free_kbytes = Cell()
     user_min_free_kbytes = Cell()
     watermark_scale_factor = Cell()
@@ -91,6 +103,7 @@ class Mm(Struct):
     lowmem_reserve_ratio: Column
     nr_deferred: Column  # mm/vmscan.c: objects that shrinkers were to look at and did not, MAX_SHRINKERS a node
     vm_event: Column  # mm/vmstat.c: what happened, over all CPUs
+    processes: Any  # floor process/ sets it: from a page one comes to the page tables that map it
 
     def __init__(self, boot: Boot, numa: NumaInfo, max_pfn: int) -> None:
         """`max_pfn` is the end of the highest memory that the machine can ever have."""
@@ -134,11 +147,13 @@ class Mm(Struct):
         self.watermark_boost_factor = 15000
         self.sysctl_min_unmapped_ratio = 1
         self.sysctl_min_slab_ratio = 5
+        self.oom_dump_tasks = 1
         self.vm_swappiness = 60
         self.vm_dirty_ratio = 20
         self.dirty_background_ratio = 10
         self.dirty_writeback_interval = 500
         self.dirty_expire_interval = 3000
+        self.vfs_cache_pressure = 100
         self.transparent_hugepage = 1  # always
 
     def zones(self) -> list[Zone]:

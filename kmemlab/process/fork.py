@@ -148,6 +148,7 @@ def copy_process(processes: Processes, parent: TaskStruct, oldmm: MmStruct) -> T
     task.oom_score_adj = parent.oom_score_adj
     for at in range(TASK_COMM_LEN):
         task.comm[at] = parent.comm[at]
+    task.tasks = processes.total_forks
     task.pid, task.exit_state = alloc_pid(processes), TASK_RUNNING
     return task
 
@@ -177,6 +178,7 @@ def spawn(processes: Processes, name: str) -> int:
     task.mm, task.parent, task.ip, task.sp = 1 + mm.number, INIT_PID, mm.start_code, mm.start_stack
     for at, byte in enumerate(name.encode("ascii", "replace")[: TASK_COMM_LEN - 1]):
         task.comm[at] = byte
+    task.tasks = processes.total_forks
     task.pid = alloc_pid(processes)
     processes.total_forks += 1
     return task.pid

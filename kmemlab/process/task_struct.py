@@ -8,11 +8,13 @@ task ─┬─ mm ─────▶ mm_struct       (threads would share it; he
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.thread_stack import ThreadStacks
-from kmemlab.mm.context import TASK_COMM_LEN
+from kmemlab.mm.context import TASK_COMM_LEN, Context, set_task_comm, task_comm
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.ratelimit import RatelimitState
 from kmemlab.process.mm_struct import NR_MMS, MmStruct, ProcessMemory
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
@@ -24,6 +26,7 @@ INIT_PID = 1
 KTHREADD_PID = 2
 
 TASK_RUNNING = 0
+TASK_UNINTERRUPTIBLE = 2
 EXIT_ZOMBIE = 0x20
 
 
@@ -43,6 +46,13 @@ class TaskStruct(Struct):
     sp = U64Cell()
     min_flt = Cell()
     oom_score_adj = Cell()
+    tasks = Cell()  # its place in the list of all tasks: the later a task began, the larger
+    state = Cell()  # TASK_RUNNING or TASK_UNINTERRUPTIBLE (C: __state)
+    sigkill = Cell()  # 1: SIGKILL was sent, and the task ends as soon as it runs (SIGNAL_GROUP_EXIT)
+    memdie = Cell()  # TIF_MEMDIE: the OOM killer has chosen it
+    oom_mm = Cell()  # signal->oom_mm: as `mm`, and kept when the task has left that
+    oom_reaper_timer = Cell()  # the jiffy in which the OOM reaper takes the memory; 0: it won't
+    vfork_done = Cell()  # 1: its parent waits until it has an address space of its own
 
     comm: Column
 
@@ -62,19 +72,58 @@ class Processes(Struct):
 
     last_pid = Cell()
     total_forks = Cell()
+    oom_victims = Cell()  # mm/oom_kill.c: how many have been chosen and are not gone yet
 
     def __init__(self, mm: Mm, slab: SlabCommon, stacks: ThreadStacks) -> None:
         self.common = ProcessMemory(mm, slab)
         self.stacks = stacks
         self.tasks = tuple(TaskStruct(number) for number in range(NR_TASKS))
         self.mms = tuple(MmStruct(self.common, number) for number in range(NR_MMS))
+        self.oom_rs = RatelimitState()
+        self.pfoom_rs = RatelimitState()
         self.last_pid = KTHREADD_PID
+        mm.processes = self  # what walks from a page to its users begins at `mm`
 
 
 @kernel("include/linux/sched/signal.h", "for_each_process", traced=False)
 def for_each_process(processes: Processes) -> Iterator[TaskStruct]:
-    """The tasks that there are, zombies included."""
-    return (task for task in processes.tasks if task.pid)
+    """The tasks that there are, zombies included, in the order in which they began."""
+    return iter(sorted((task for task in processes.tasks if task.pid), key=tasks_place))
+
+
+@invented("C's list holds the tasks in this order", traced=False)
+def tasks_place(task: TaskStruct) -> int:
+    """A key to sort tasks by: their place in the list of all."""
+    return task.tasks
+
+
+@invented("C's list of tasks is a global variable", traced=False)
+def processes_of(mm: Mm) -> Processes | None:
+    """All tasks of a machine; None where there is only a page allocator, as in tests."""
+    found = vars(mm).get("processes")
+    assert found is None or isinstance(found, Processes)
+    return found
+
+
+@invented("C's current; the idle task and the kernel's threads are in no table here", traced=False)
+def current_task(processes: Processes) -> TaskStruct | None:
+    """The task that runs; None for a thread of the kernel."""
+    pid = processes.common.mm.current.pid
+    return next((task for task in processes.tasks if pid and task.pid == pid), None)
+
+
+@invented("the scheduler: a task runs, then the one before it again", traced=False)
+@contextmanager
+def running(current: Context, task: TaskStruct) -> Iterator[None]:
+    """While this lasts the task is `current`."""
+    before = current.pid, task_comm(current), current.oom_victim
+    current.pid, current.oom_victim = task.pid, int(bool(task.oom_mm))
+    set_task_comm(current, task.name)
+    try:
+        yield
+    finally:
+        current.pid, current.oom_victim = before[0], before[2]
+        set_task_comm(current, before[1])
 
 
 @kernel("kernel/pid.c", "find_task_by_vpid", left_out="the tree of pids, namespaces", traced=False)

@@ -5,35 +5,17 @@ store 0x7ffff7ff8000 ─▶ MMU ─▶ #PF ─▶ do_user_addr_fault ─▶ agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from kmemlab.hardware.mmu import GeneralProtection, PageFault
-from kmemlab.mm.context import Context, set_task_comm, task_comm
 from kmemlab.process.exit import do_exit
 from kmemlab.process.fault import SIGSEGV, Segfault, do_user_addr_fault, general_protection
 from kmemlab.process.memory import VM_FAULT_OOM, VM_FAULT_SIGSEGV
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.pgtable import switch_mm
-from kmemlab.process.task_struct import Processes, TaskStruct, living
+from kmemlab.process.task_struct import Processes, TaskStruct, living, running
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.trap_pf import X86_PF_USER, X86_PF_WRITE
 from kmemlab.types.units import PAGE_SIZE
-
-
-@invented("the scheduler: a task runs, then the idle task again, which uses the kernel's own tables", traced=False)
-@contextmanager
-def running(current: Context, task: TaskStruct) -> Iterator[None]:
-    """While this lasts the task is `current`."""
-    before = current.pid, task_comm(current)
-    current.pid = task.pid
-    set_task_comm(current, task.name)
-    try:
-        yield
-    finally:
-        current.pid = before[0]
-        set_task_comm(current, before[1])
 
 
 @invented("instructions of a program")
