@@ -11,6 +11,7 @@ from typing import Any
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.proc_pid import OomTask, oom_tasks, proc_pid_maps, proc_pid_smaps, proc_pid_status
+from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F401 (they enter themselves for reclaim)
 from kmemlab.process.exit import do_exit, kernel_wait4
 from kmemlab.process.fork import children, kernel_clone, spawn
 from kmemlab.process.malloc import free, malloc

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBACK
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.lru import folio_rotate_reclaimable
 from kmemlab.mm.lru_list import folio_pgdat
-from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
+from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_ZONE_LRU_BASE
 from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag_first, take_page_flag
+from kmemlab.mm.rmap_table import folio_mkclean
 from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
 from kmemlab.mm.xarray import xa_clear_mark, xa_set_mark
-from kmemlab.mm.zone import NR_FREE_PAGES
+from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH
+from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_writeback
+from kmemlab.types.units import PAGE_SIZE
 
 NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
 NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
@@ -58,7 +62,12 @@ def folio_mark_dirty(mm: Mm, pfn: int) -> bool:
 
 @kernel("mm/page-writeback.c", "folio_clear_dirty_for_io", formerly=("clear_page_dirty_for_io",))
 def folio_clear_dirty_for_io(mm: Mm, pfn: int) -> bool:
-    """A page is about to be written: from now on a change makes it dirty anew. False if it was not dirty."""
+    """A page is about to be written: from now on a change makes it dirty anew. False if it was not dirty.
+
+    A program that has written into its mapping makes the page dirty before it loses the right to do so unnoticed.
+    """
+    if folio_mkclean(mm, pfn):
+        folio_mark_dirty(mm, pfn)
     if not take_page_flag(mm.page, pfn, PG_dirty):
         return False
     count_pending(mm, pfn, NR_FILE_DIRTY, -1)
@@ -98,18 +107,46 @@ def global_node_page_state(mm: Mm, item: int) -> int:
     return sum(pgdat.vm_stat[item] for pgdat in mm.node_data)
 
 
-@kernel("mm/page-writeback.c", "global_dirtyable_memory", left_out="HighMem, which counts only if a sysctl says so")
+@kernel("mm/page-writeback.c", "highmem_dirtyable_memory", traced=False)
+def highmem_dirtyable_memory(mm: Mm, total: int) -> int:
+    """How much of `total` pages lies in HighMem, where the kernel can't reach what it must write by itself."""
+    pages = 0
+    for zone in highmem_zones(mm):
+        free = max(0, zone.vm_stat[NR_FREE_PAGES] - wmark_pages(zone, WMARK_HIGH))
+        pages += free + sum(zone.vm_stat[NR_ZONE_LRU_BASE + lru] for lru in (LRU_INACTIVE_FILE, LRU_ACTIVE_FILE))
+    return min(pages, total)
+
+
+@kernel("mm/page-writeback.c", "global_dirtyable_memory")
 def global_dirtyable_memory(mm: Mm) -> int:
-    """How many pages could be dirty at most: free ones without the reserves, and the cache of files."""
+    """How many pages could be dirty at most: free ones without the reserves, and the cache of files.
+
+    HighMem counts only if vm.highmem_is_dirtyable says so.
+    """
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.populated_zones())
     cache = sum(global_node_page_state(mm, lru) for lru in (LRU_INACTIVE_FILE, LRU_ACTIVE_FILE))
-    return max(0, free - min(free, mm.totalreserve_pages)) + cache + 1
+    total = max(0, free - mm.totalreserve_pages) + cache
+    if mm.boot.config.highmem and not mm.vm_highmem_is_dirtyable:
+        total -= highmem_dirtyable_memory(mm, total)
+    return total + 1
 
 
-@kernel("mm/page-writeback.c", "global_dirty_limits", formerly=("get_dirty_limits",), left_out="limits in bytes")
+@kernel("mm/page-writeback.c", "domain_dirty_limits", traced=False)
+def dirty_limit(available: int, bytes_limit: int, ratio: int) -> int:
+    """A limit in pages: the bytes that were set, rounded up, or else a part of what is available.
+
+    >>> dirty_limit(1000, 0, 20), dirty_limit(1000, 5000, 0)  # 20 % are 819/4096
+    (199, 2)
+    """
+    if bytes_limit:
+        return -(-bytes_limit // PAGE_SIZE)
+    return ratio * PAGE_SIZE // 100 * available // PAGE_SIZE
+
+
+@kernel("mm/page-writeback.c", "global_dirty_limits", formerly=("get_dirty_limits",), left_out="real-time tasks")
 def global_dirty_limits(mm: Mm) -> tuple[int, int]:
     """(from how many dirty pages on the flusher works, how many there may be)."""
     available = global_dirtyable_memory(mm)
-    thresh = mm.vm_dirty_ratio * available // 100
-    background = mm.dirty_background_ratio * available // 100
+    thresh = dirty_limit(available, mm.vm_dirty_bytes, mm.vm_dirty_ratio)
+    background = dirty_limit(available, mm.dirty_background_bytes, mm.dirty_background_ratio)
     return background if background < thresh else thresh // 2, thresh

@@ -1,6 +1,7 @@
 """What reclaim asks about pages that programs have mapped, and who answers: whoever keeps page tables enters here.
 
 folio_referenced ─▶ which page tables have used the page lately     try_to_unmap ─▶ none maps it any more
+folio_mkclean ─▶ no page table may write into it unnoticed
 
 Page tables of programs lie on a floor above reclaim. With nobody entered no mapped page was used, and none can go.
 """
@@ -19,6 +20,9 @@ FOLIO_REFERENCED: list[Callable[[Mm, int], tuple[int, int]]] = []
 """(mm, pfn) → how many page tables have used the page (their accessed bits are cleared), and vm_flags of those."""
 TRY_TO_UNMAP: list[Callable[[Mm, int], None]] = []
 """(mm, pfn): take the page out of all page tables; those that can't be changed keep it."""
+
+FOLIO_MKCLEAN: list[Callable[[Mm, int], int]] = []
+"""(mm, pfn) → how many shared entries could write into the page, or had; they are read-only and clean now."""
 
 
 @kernel("mm/rmap.c", "folio_referenced", formerly=("page_referenced",), left_out="who does it: see FOLIO_REFERENCED")
@@ -39,3 +43,11 @@ def try_to_unmap(mm: Mm, pfn: int) -> bool:
     for unmap in TRY_TO_UNMAP:
         unmap(mm, pfn)
     return not mm.page.mapcount[pfn]
+
+
+@kernel("mm/rmap.c", "folio_mkclean", formerly=("page_mkclean",), left_out="who does it: see FOLIO_MKCLEAN")
+def folio_mkclean(mm: Mm, pfn: int) -> bool:
+    """Make all shared entries of a locked page read-only and clean; whether one of them had been written through."""
+    if not mm.page.mapcount[pfn]:
+        return False
+    return sum(clean(mm, pfn) for clean in FOLIO_MKCLEAN) > 0

@@ -9,11 +9,12 @@ from typing import NoReturn
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
+from kmemlab.mm.page_mapping import page_anon, page_anon_vma
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
 from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE
 from kmemlab.process.pgtable import NR_PAGETABLE, kernel_entries, next_level, pgd_order, present_ptes
-from kmemlab.process.rmap import NR_ANON_MAPPED, page_anon, page_anon_exclusive, page_anon_vma
+from kmemlab.process.rmap import NR_ANON_MAPPED, page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
 from kmemlab.process.vma import find_vma, linear_page_index
 from kmemlab.process.zap import vm_normal_page

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.boot.pgtable import PageTables
+from kmemlab.mm.address_space import MAX_MAPPINGS
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
@@ -33,7 +34,7 @@ NR_MM_COUNTERS = 4
 @kernel(
     "include/linux/mm_types.h",
     "struct vm_area_struct",
-    left_out="files, memory policies, userfaultfd; ours are numbered, 0 is none",
+    left_out="memory policies, userfaultfd; ours are numbered, 0 is none",
 )
 class Vmas(Struct):
     """All VMAs of all processes, one column a field; `object` is where C's struct lies."""
@@ -46,6 +47,7 @@ class Vmas(Struct):
     vm_flags: Column
     vm_pgoff: Column
     vm_mm: Column
+    vm_file: Column
     anon_vma: Column
     object: Column
 
@@ -56,6 +58,7 @@ class Vmas(Struct):
         self.vm_flags = column("q", size)
         self.vm_pgoff = column("q", size)
         self.vm_mm = column("i", size)  # 1 + the number of the mm_struct; 0: the slot is free
+        self.vm_file = column("i", size)  # the number of the file that it maps; 0: none
         self.anon_vma = column("i", size)
         self.object = column("Q", size)
 
@@ -85,6 +88,19 @@ class AnonVmas(Struct):
         return NR_VMAS + 1 + anon_vma
 
 
+@invented("C has a tree in each address_space, by page numbers; here each mapping has a list of its VMAs")
+class IMmap(Struct):
+    """Who maps a file: each mapping has a list of the VMAs that do."""
+
+    def __init__(self) -> None:
+        # Nodes 0 … NR_VMAS are VMAs, those behind them the heads.
+        self.vmas = ListHead(NR_VMAS + 1 + MAX_MAPPINGS + 1)
+
+    def head(self, mapping: int) -> int:
+        """The node that heads the list of a mapping."""
+        return NR_VMAS + 1 + mapping
+
+
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
 class ProcessMemory(Struct):
     """What all address spaces share: the caches that their structs come from, the tables of these, what is counted."""
@@ -101,6 +117,7 @@ class ProcessMemory(Struct):
         self.slab = slab
         self.vmas = Vmas()
         self.anon_vmas = AnonVmas()
+        self.i_mmap = IMmap()
 
 
 @kernel("include/linux/mm_types.h", "struct mm_struct", left_out="locks, control groups, programs' own files, AIO")
@@ -158,7 +175,7 @@ def take_slot(vmas: Vmas) -> int:
 def give_slot(vmas: Vmas, vma: int) -> None:
     """Nobody has this VMA any more."""
     vmas.vm_start[vma] = vmas.vm_end[vma] = vmas.object[vma] = 0
-    vmas.vm_flags[vma] = vmas.vm_mm[vma] = vmas.anon_vma[vma] = 0
+    vmas.vm_flags[vma] = vmas.vm_mm[vma] = vmas.vm_file[vma] = vmas.anon_vma[vma] = 0
     vmas.vm_pgoff[vma] = vmas.first_free
     vmas.first_free = vma
 

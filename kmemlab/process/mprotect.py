@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from kmemlab.boot.pgtable import get_entry, set_entry
+from kmemlab.mm.page_mapping import page_anon
 from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct
 from kmemlab.process.mman import (
     VM_ACCESS_FLAGS,
@@ -17,7 +18,7 @@ from kmemlab.process.mman import (
 )
 from kmemlab.process.mmap import no_object, too_many_vmas
 from kmemlab.process.pgtable import flush_tlb_mm_range, present_ptes
-from kmemlab.process.rmap import page_anon, page_anon_exclusive
+from kmemlab.process.rmap import page_anon_exclusive
 from kmemlab.process.vma import find_vma, find_vma_prev, vm_stat_account
 from kmemlab.process.vma_merge import split_vma, vma_merge
 from kmemlab.process.zap import vm_normal_page

@@ -10,6 +10,7 @@ import pytest
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import page_ref_inc
 from kmemlab.process.anon_vma import anon_vma_clone, unlink_anon_vmas
 from kmemlab.process.check_process import check_processes
@@ -212,7 +213,8 @@ def test_a_seeded_defect_is_caught(function: Callable[..., Any], mutant: Callabl
 def live_and_look_back(machine: Machine) -> None:
     """A page that nobody but its own count knows of is found when all processes are gone."""
     live(machine)
-    pages = [pfn for pfn in range(machine.kernel.mm.page.max_pfn) if machine.kernel.mm.page.mapping[pfn] & 1]
+    page = machine.kernel.mm.page
+    pages = [pfn for pfn in range(page.max_pfn) if page_anon(page, pfn)]
     if pages:
         raise BrokenLaw(f"pages {pages[:3]} are nobody's", where="processes")
 

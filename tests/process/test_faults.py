@@ -12,7 +12,7 @@ from kmemlab.mm.vm_event import PGFAULT
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.process.fault import Segfault
 from kmemlab.process.memory import my_zero_pfn
-from kmemlab.process.rmap import rmap_walk_anon
+from kmemlab.process.rmap_walk import mapped_entries
 from kmemlab.types.errors import BadRequest
 from tests.process.space import NONE, PAGE, RW, R, machine_of, mm_of, ranges
 
@@ -107,11 +107,10 @@ def test_reverse_mappings_are_found(machine: Machine) -> None:
     child = machine.sys_fork(pid)
     grandchild = machine.sys_fork(child)
     machine.user_write(child, address + PAGE, b"own")
-    processes = machine.kernel.processes
 
     def owners(pfn: int | None) -> list[tuple[int, int]]:
         assert pfn is not None
-        return [(mm.number, where) for mm, _, where, _ in rmap_walk_anon(processes.common, processes.mms, pfn)]
+        return [(mm.number, where) for mm, _, where, _ in mapped_entries(machine.kernel.mm, pfn)]
 
     mms = [mm_of(machine, who).number for who in (pid, child, grandchild)]
     assert owners(machine.user_pfn(pid, address)) == [(mm, address) for mm in mms]
