@@ -9,6 +9,7 @@ from kmemlab.boot.numa import NumaInfo
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.disk import Disk
 from kmemlab.mm.address_space import AddressSpaces
+from kmemlab.mm.compact_control import NR_COMPACT_CONTROLS, NR_COMPACT_LISTS, CompactControl
 from kmemlab.mm.context import Context
 from kmemlab.mm.files import Files
 from kmemlab.mm.folio_batch import CpuFbatches
@@ -76,6 +77,9 @@ class Mm(Struct):
     total_swap_pages = Cell()  # mm/swapfile.c: slots of all swap areas
     oom_reaper_timers = Cell()  # victims of the OOM killer whose memory will be taken if they don't end by themselves
     # tunables (/proc/sys/vm)
+    sysctl_extfrag_threshold = Cell()  # compaction: a zone less fragmented than this, in 1/1000, lacks memory
+    sysctl_compaction_proactiveness = Cell()  # how soon kcompactd works without being asked, 0 to 100
+    sysctl_compact_unevictable_allowed = Cell()
     panic_on_oom = Cell()  # mm/oom_kill.c
     oom_kill_allocating_task = Cell()
     oom_dump_tasks = Cell()
@@ -114,9 +118,14 @@ class Mm(Struct):
         self.current = Context(boot.printk)
         nr_cpus = num_possible_cpus(boot.spec)
         list_heads = nr_nodes * (MAX_NR_ZONES * (LISTS_PER_ZONE + nr_cpus * NR_PCP_LISTS) + NR_LRU_LISTS)
-        self.page = MemMap(max_pfn, list_heads, boot.config.pageblock_order)
+        compact_heads = NR_COMPACT_CONTROLS * NR_COMPACT_LISTS
+        self.page = MemMap(max_pfn, list_heads + compact_heads, boot.config.pageblock_order)
         self.node_data = tuple(PglistData(self.page, nid, names, nr_nodes, nr_cpus) for nid in range(nr_nodes))
         self.cpu_fbatches = CpuFbatches(nr_cpus)
+        self.compact_controls = tuple(
+            CompactControl(self.page.max_pfn + list_heads + nth * NR_COMPACT_LISTS)
+            for nth in range(NR_COMPACT_CONTROLS)
+        )
         self.nr_deferred = column("q", nr_nodes * MAX_SHRINKERS)
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         # Constants, looked up at each request and each free: a zone by the four zone bits, and by Zone.slot (0: none).
@@ -148,6 +157,9 @@ class Mm(Struct):
         self.sysctl_min_unmapped_ratio = 1
         self.sysctl_min_slab_ratio = 5
         self.oom_dump_tasks = 1
+        self.sysctl_extfrag_threshold = 500
+        self.sysctl_compaction_proactiveness = 20
+        self.sysctl_compact_unevictable_allowed = 1
         self.vm_swappiness = 60
         self.vm_dirty_ratio = 20
         self.dirty_background_ratio = 10

@@ -54,6 +54,7 @@ class MemMap(Struct):
     index: Column
     private: Column
     pageblock: Column
+    pageblock_skip: Column
     section_slot: Column
     page_slot: Column
 
@@ -73,6 +74,8 @@ class MemMap(Struct):
         self.private = column("q", max_pfn)
         # Per 2**9 pages: their mobility type, flipped, so that movable ones (nearly all) are 0 and cost nothing.
         self.pageblock = column("B", max_pfn >> PAGEBLOCK_ORDER)
+        # Per pageblock: compaction found nothing to do there lately (C: a fourth bit beside the type).
+        self.pageblock_skip = column("B", max_pfn >> pageblock_order)
         # 1 + the slot of the zone, or 0 where there is no memory. C keeps node and zone in each page's flags; here a
         # section of 64 TiB costs as little as one of 1 GiB. A section that is MIXED lets its pages tell.
         self.section_slot = column("H", max_pfn // PAGES_PER_SECTION)

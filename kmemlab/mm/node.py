@@ -39,7 +39,7 @@ class Zonelist(Struct):
 COUNT = Zonelist.count.index  # zonelist.cells[…]: each request asks for this
 
 
-@kernel("include/linux/mmzone.h", "pg_data_t", left_out="compaction fields")
+@kernel("include/linux/mmzone.h", "pg_data_t")
 class PglistData(Struct):
     """One node: a stretch of page frames that lie at the same distance, and the zones that it is cut into.
 
@@ -65,11 +65,19 @@ class PglistData(Struct):
     kswapd_prev_zoneidx = Cell()
     kswapd_awake = Cell()  # ours: it was woken and has not gone to sleep again (C: nobody waits on kswapd_wait)
 
+    # what kcompactd was last asked for: the largest order, and the highest zone anybody asked for
+    kcompactd_max_order = Cell()
+    kcompactd_highest_zoneidx = Cell()
+    proactive_compact_trigger = Cell()  # vm.compaction_proactiveness was written
+    kcompactd_awake = Cell()  # ours: it was woken and has not gone to sleep again
+    kcompactd_wakes_at = Cell()  # ours: the jiffy in which it looks round without being woken
+
     vm_stat: Column
 
     def __init__(self, page: MemMap, node_id: int, zone_names: tuple[str, ...], nr_nodes: int, nr_cpus: int) -> None:
         self.node_id = node_id
         self.kswapd_highest_zoneidx = MAX_NR_ZONES
+        self.kcompactd_highest_zoneidx = MAX_NR_ZONES - 1
         self.vm_stat = column("q", NR_VM_NODE_STAT_ITEMS)
         first_slot = node_id * MAX_NR_ZONES
         pcp_heads = page.max_pfn + nr_nodes * MAX_NR_ZONES * LISTS_PER_ZONE

@@ -29,7 +29,7 @@ NR_ZONE_STATS = 16
 WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = range(4)
 
 
-@kernel("include/linux/mmzone.h", "struct zone", left_out="compaction and memory hotplug fields")
+@kernel("include/linux/mmzone.h", "struct zone", left_out="memory hotplug fields")
 class Zone(Struct):
     """The zone `index` of node `node`: a span of page frames, some of them holes, and its free blocks listed by order.
 
@@ -47,6 +47,16 @@ class Zone(Struct):
     stat_threshold = Cell()  # how far a CPU's own counts may be off before they are added up
     nr_reserved_highatomic = Cell()  # pages of the blocks kept for urgent requests of more than one page
     flags = Cell()  # ZONE_…
+    # compaction: where its scanners begin, and whether it is worth while at all
+    compact_cached_free_pfn = Cell()
+    compact_init_migrate_pfn = Cell()  # where the scanners began when the skip bits were last cleared
+    compact_init_free_pfn = Cell()
+    compact_considered = Cell()  # attempts since it failed last
+    compact_defer_shift = Cell()  # 1 << this many attempts are passed over
+    compact_order_failed = Cell()  # the smallest order that it failed for
+    compact_blockskip_flush = Cell()  # the scanners have met: kswapd is to clear the skip bits
+    capture_order = Cell()  # a direct compactor waits for a block of this order (C: current->capture_control); 0: none
+    captured_pfn = Cell()  # 1 + the block that it got; 0: none yet
     nr_owned = Cell()  # ours: pages that some allocation still holds, for the law of conservation
 
     nr_free: Column
@@ -54,6 +64,7 @@ class Zone(Struct):
     vm_numa_event: Column
     lowmem_reserve: Column
     watermark: Column
+    compact_cached_migrate_pfn: Column
 
     def __init__(
         self, page: MemMap, node: int, index: int, name: str, slot: int, pcp_heads: int = 0, nr_cpus: int = 1
@@ -80,10 +91,12 @@ class Zone(Struct):
         self.vm_numa_event = column("q", NR_VM_NUMA_EVENT_ITEMS)
         self.lowmem_reserve = column("q", MAX_NR_ZONES)
         self.watermark = column("q", 4)
+        self.compact_cached_migrate_pfn = column("q", 2)  # for asynchronous compaction, and for the others
 
 
 # zone.cells[…]: each request or each free asks for these.
 NR_OWNED, ZONE_FLAGS = Zone.nr_owned.index, Zone.flags.index
+CAPTURE_ORDER = Zone.capture_order.index
 WATERMARK_BOOST, NR_RESERVED_HIGHATOMIC = Zone.watermark_boost.index, Zone.nr_reserved_highatomic.index
 
 
@@ -213,7 +226,7 @@ def block_around(heads: Column, pfn: int) -> tuple[int, int] | None:
 @kernel(
     "mm/page_alloc.c",
     "get_pfnblock_flags_mask",
-    left_out="the skip bit of compaction; with FLATMEM, maps of each zone for a pageblock that two zones share",
+    left_out="the skip bit of compaction, which has a column of its own; with FLATMEM, maps of each zone for a pageblock that two zones share",
     traced=False,
 )
 def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
