@@ -11,12 +11,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kmemlab.alloc.drop_caches import drop_caches_sysctl_handler
 from kmemlab.alloc.hugetlb import set_max_huge_pages
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.extfrag import extfrag_index, unusable_index
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.sysctl import (
+    dirty_background_bytes_handler,
+    dirty_background_ratio_handler,
+    dirty_bytes_handler,
+    dirty_ratio_handler,
+    dirty_writeback_centisecs_handler,
     lowmem_reserve_ratio_sysctl_handler,
     min_free_kbytes_sysctl_handler,
     percpu_pagelist_high_fraction_sysctl_handler,
@@ -26,7 +32,9 @@ from kmemlab.mm.sysctl import (
 )
 from kmemlab.mm.watermark import THP_ALWAYS, THP_MADVISE, THP_NEVER, start_stop_khugepaged
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.sim.struct import Cell
 from kmemlab.types.errors import BadRequest
+from kmemlab.types.units import PAGE_SIZE, U64_MAX
 
 INT_MAX = (1 << 31) - 1
 THP_MODES = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}
@@ -35,18 +43,22 @@ THP_MODES = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}
 @kernel("include/linux/sysctl.h", "struct ctl_table", left_out="permissions, files and folders")
 @dataclass(frozen=True, slots=True)
 class CtlTable:
-    """One number that can be read and written: who does it, and from `least` to `most`."""
+    """One number that can be written, and read unless `read` is None: who does it, and from `least` to `most`."""
 
-    read: Callable[[Mm], int]
+    read: Callable[[Mm], int] | None
     write: Callable[[Mm, int], None]
     least: int = 0
     most: int = INT_MAX
 
 
-@invented("proc_dointvec_minmax writes where the table points")
-def set_watermark_boost_factor(mm: Mm, value: int) -> None:
-    """Set how much a zone's watermarks rise when mobility types mix, in 1/10000 of the high watermark."""
-    mm.watermark_boost_factor = value
+@invented("proc_dointvec_minmax writes where the table points", traced=False)
+def plain(cell: Cell, least: int = 0, most: int = INT_MAX) -> CtlTable:
+    """A tunable that nothing is set off by: whoever needs it looks at it."""
+
+    def write(mm: Mm, value: int) -> None:
+        mm.cells[cell.index] = value
+
+    return CtlTable(lambda mm: mm.cells[cell.index], write, least, most)
 
 
 @kernel("mm/hugetlb.c", "hugetlb_sysctl_handler", left_out="reserved pages")
@@ -65,7 +77,7 @@ def nr_hugepages(mm: Mm) -> int:
 
 VM_TABLE = {
     "vm.min_free_kbytes": CtlTable(lambda mm: mm.min_free_kbytes, min_free_kbytes_sysctl_handler),
-    "vm.watermark_boost_factor": CtlTable(lambda mm: mm.watermark_boost_factor, set_watermark_boost_factor),
+    "vm.watermark_boost_factor": plain(Mm.watermark_boost_factor),
     "vm.watermark_scale_factor": CtlTable(
         lambda mm: mm.watermark_scale_factor, watermark_scale_factor_sysctl_handler, 1, 3000
     ),
@@ -77,7 +89,23 @@ VM_TABLE = {
     ),
     "vm.min_slab_ratio": CtlTable(lambda mm: mm.sysctl_min_slab_ratio, sysctl_min_slab_ratio_sysctl_handler, most=100),
     "vm.nr_hugepages": CtlTable(nr_hugepages, hugetlb_sysctl_handler),
+    "vm.swappiness": plain(Mm.vm_swappiness, most=200),
+    "vm.vfs_cache_pressure": plain(Mm.vfs_cache_pressure),
+    "vm.drop_caches": CtlTable(None, drop_caches_sysctl_handler, 1, 4),
+    "vm.dirty_ratio": CtlTable(lambda mm: mm.vm_dirty_ratio, dirty_ratio_handler, most=100),
+    "vm.dirty_bytes": CtlTable(lambda mm: mm.vm_dirty_bytes, dirty_bytes_handler, 2 * PAGE_SIZE, U64_MAX),
+    "vm.dirty_background_ratio": CtlTable(
+        lambda mm: mm.dirty_background_ratio, dirty_background_ratio_handler, most=100
+    ),
+    "vm.dirty_background_bytes": CtlTable(
+        lambda mm: mm.dirty_background_bytes, dirty_background_bytes_handler, 1, U64_MAX
+    ),
+    "vm.dirty_expire_centisecs": plain(Mm.dirty_expire_interval),
+    "vm.dirty_writeback_centisecs": CtlTable(
+        lambda mm: mm.dirty_writeback_interval, dirty_writeback_centisecs_handler
+    ),
 }
+HIGHMEM_IS_DIRTYABLE = {"vm.highmem_is_dirtyable": plain(Mm.vm_highmem_is_dirtyable, most=1)}
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"
 THP_ENABLED = "kernel/mm/transparent_hugepage/enabled"
 SHOWN = {
@@ -98,7 +126,7 @@ def proc_sys_call_handler(kernel: Kernel, name: str, text: str | None) -> str:
     if name == LOWMEM_RESERVE_RATIO:
         lowmem_reserve_ratio_sysctl_handler(mm, None if text is None else numbers_of(name, text))
         return "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio)
-    table = VM_TABLE.get(name)
+    table = VM_TABLE.get(name) or (HIGHMEM_IS_DIRTYABLE if kernel.boot.config.highmem else {}).get(name)
     if table is None:
         known = ", ".join(sorted([*VM_TABLE, LOWMEM_RESERVE_RATIO]))
         raise BadRequest(f"there is no tunable {name!r}", where="sysctl", remedy=f"choose one of {known}")
@@ -109,7 +137,11 @@ def proc_sys_call_handler(kernel: Kernel, name: str, text: str | None) -> str:
                 f"{name} can't be {value}", where="sysctl", remedy=f"write a number from {table.least} to {table.most}"
             )
         table.write(mm, value)
-    return str(table.read(mm))
+    if table.read is not None:
+        return str(table.read(mm))
+    if text is None:
+        raise BadRequest(f"{name} can only be written", where="sysctl", remedy="give a value")
+    return text.strip()
 
 
 @kernel("kernel/sysctl.c", "proc_dointvec", traced=False)

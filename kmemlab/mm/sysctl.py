@@ -1,9 +1,11 @@
-"""The tunables of the page allocator, /proc/sys/vm: what each write sets off, and which read does.
+"""The tunables of memory, /proc/sys/vm: what each write sets off, and which read does.
 
 min_free_kbytes                 ──▶ watermarks ──▶ limits of the per-CPU lists
 watermark_scale_factor          ──▶ watermarks ──▶ limits of the per-CPU lists
 lowmem_reserve_ratio (read, too)──▶ reserves
 percpu_pagelist_high_fraction   ──▶ limits of the per-CPU lists
+dirty_ratio, dirty_bytes        ──▶ the limit of dirty pages: the one that is written switches the other off
+dirty_writeback_centisecs       ──▶ the flusher starts at once
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from __future__ import annotations
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.pageset import MIN_PERCPU_PAGELIST_HIGH_FRACTION, zone_set_pageset_high_and_batch
 from kmemlab.mm.watermark import setup_min_unmapped_and_slab, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest
+from kmemlab.types.units import PAGE_SIZE
+
+UINT_MAX = (1 << 32) - 1
 
 
 @kernel("mm/page_alloc.c", "min_free_kbytes_sysctl_handler")
@@ -68,3 +73,49 @@ def sysctl_min_slab_ratio_sysctl_handler(mm: Mm, value: int) -> None:
     """Set how much of a node may be reclaimable slabs before zone reclaim shrinks them, in per cent."""
     mm.sysctl_min_slab_ratio = value
     setup_min_unmapped_and_slab(mm)
+
+
+# -- dirty pages -------------------------------------------------------------------------------------------------------
+
+
+@kernel("mm/page-writeback.c", "dirty_ratio_handler")
+def dirty_ratio_handler(mm: Mm, value: int) -> None:
+    """Set how much of what could be cache may be dirty, in per cent; another limit in bytes holds no more."""
+    if value != mm.vm_dirty_ratio:
+        mm.vm_dirty_ratio, mm.vm_dirty_bytes = value, 0
+
+
+@kernel("mm/page-writeback.c", "dirty_bytes_handler")
+def dirty_bytes_handler(mm: Mm, value: int) -> None:
+    """Set how many bytes may be dirty; the limit in per cent holds no more. Raises `BadRequest` beyond 16 TiB."""
+    if value != mm.vm_dirty_bytes:
+        check_dirty_bytes("dirty_bytes", value)
+        mm.vm_dirty_bytes, mm.vm_dirty_ratio = value, 0
+
+
+@kernel("mm/page-writeback.c", "dirty_background_ratio_handler")
+def dirty_background_ratio_handler(mm: Mm, value: int) -> None:
+    """Set from how many dirty pages on the flusher works, in per cent; the limit in bytes holds no more."""
+    mm.dirty_background_ratio, mm.dirty_background_bytes = value, 0
+
+
+@kernel("mm/page-writeback.c", "dirty_background_bytes_handler")
+def dirty_background_bytes_handler(mm: Mm, value: int) -> None:
+    """Set from how many dirty bytes on the flusher works. Raises `BadRequest` beyond 16 TiB."""
+    check_dirty_bytes("dirty_background_bytes", value)
+    mm.dirty_background_bytes, mm.dirty_background_ratio = value, 0
+
+
+@invented("C returns -ERANGE", traced=False)
+def check_dirty_bytes(name: str, value: int) -> None:
+    """Limits are kept in pages, in 32 bits."""
+    if -(-value // PAGE_SIZE) > UINT_MAX:
+        raise BadRequest(f"{name} can't be {value}", where=f"/proc/sys/vm/{name}", remedy="write 16 TiB or less")
+
+
+@kernel("mm/page-writeback.c", "dirty_writeback_centisecs_handler")
+def dirty_writeback_centisecs_handler(mm: Mm, value: int) -> None:
+    """Set how often the flusher looks for old data, in 1/100 s; 0: never. A new period begins with a look now."""
+    if value and value != mm.dirty_writeback_interval:
+        mm.wb_start_all = 1
+    mm.dirty_writeback_interval = value

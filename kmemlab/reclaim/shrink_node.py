@@ -134,7 +134,7 @@ def shrink_node(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
         before = sc.nr_reclaimed
         prepare_scan_count(mm, pgdat, sc)
         shrink_lruvec(mm, pgdat, sc)
-        shrink_slab(mm, pgdat.node_id, sc.priority)
+        shrink_slab(mm, sc.gfp_mask, pgdat.node_id, sc.priority)
         reclaimable = reclaimable or sc.nr_reclaimed > before
         judge_dirty(mm, pgdat, sc)
         if not should_continue_reclaim(mm, pgdat, sc.nr_reclaimed - before, sc):

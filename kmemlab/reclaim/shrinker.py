@@ -21,17 +21,27 @@ SHRINK_STOP = -1
 SHRINK_EMPTY = -2
 
 
+@kernel("include/linux/shrinker.h", "struct shrink_control", left_out="memcg; looking at fewer than asked for")
+@dataclass(frozen=True, slots=True)
+class ShrinkControl:
+    """What a cache is asked: on whose behalf (`gfp_mask`), objects of which node, how many to look at."""
+
+    gfp_mask: int
+    nid: int
+    nr_to_scan: int = 0
+
+
 @kernel("include/linux/shrinker.h", "struct shrinker", left_out="memcg; being freed")
 @dataclass(frozen=True, slots=True)
 class Shrinker:
-    """A cache that can shrink. `count_objects(mm, nid)` says of how many objects it could let go.
+    """A cache that can shrink. `count_objects(mm, sc)` says of how many objects it could let go.
 
-    `scan_objects(mm, nid, nr)` looks at that many and returns how many it let go, or SHRINK_STOP.
+    `scan_objects(mm, sc)` looks at `sc.nr_to_scan` of them and returns how many it let go, or SHRINK_STOP.
     """
 
     name: str
-    count_objects: Callable[[Mm, int], int]
-    scan_objects: Callable[[Mm, int, int], int]
+    count_objects: Callable[[Mm, ShrinkControl], int]
+    scan_objects: Callable[[Mm, ShrinkControl], int]
     seeks: int = DEFAULT_SEEKS
     batch: int = 0
 
@@ -78,13 +88,13 @@ def slab_delta(freeable: int, priority: int, seeks: int) -> int:
 
 
 @kernel("mm/vmscan.c", "do_shrink_slab", formerly=("shrink_slab_node",))
-def do_shrink_slab(mm: Mm, nid: int, number: int, priority: int) -> int:
+def do_shrink_slab(mm: Mm, gfp: int, nid: int, number: int, priority: int) -> int:
     """Have shrinker `number` let objects of a node go, in batches; what makes no whole batch is put off.
 
     Returns how many objects it let go.
     """
     shrinker = SHRINKERS[number]
-    freeable = shrinker.count_objects(mm, nid)
+    freeable = shrinker.count_objects(mm, ShrinkControl(gfp, nid))
     if freeable in (0, SHRINK_EMPTY):
         return 0
     row = nid * MAX_SHRINKERS + number
@@ -94,7 +104,7 @@ def do_shrink_slab(mm: Mm, nid: int, number: int, priority: int) -> int:
     batch, scanned, freed = shrinker.batch or SHRINK_BATCH, 0, 0
     while total_scan >= batch or total_scan >= freeable:
         nr_to_scan = min(batch, total_scan)
-        gone = shrinker.scan_objects(mm, nid, nr_to_scan)
+        gone = shrinker.scan_objects(mm, ShrinkControl(gfp, nid, nr_to_scan))
         if gone == SHRINK_STOP:
             break
         freed += gone
@@ -106,6 +116,6 @@ def do_shrink_slab(mm: Mm, nid: int, number: int, priority: int) -> int:
 
 
 @kernel("mm/vmscan.c", "shrink_slab", formerly=("shrink_slab_memcg",), left_out="memcg")
-def shrink_slab(mm: Mm, nid: int, priority: int) -> int:
+def shrink_slab(mm: Mm, gfp: int, nid: int, priority: int) -> int:
     """Ask all caches; returns how many objects of the node they let go."""
-    return sum(do_shrink_slab(mm, nid, number, priority) for number in range(len(SHRINKERS)))
+    return sum(do_shrink_slab(mm, gfp, nid, number, priority) for number in range(len(SHRINKERS)))

@@ -47,7 +47,7 @@ from kmemlab.reclaim.kswapd import balance_pgdat
 from kmemlab.reclaim.scan_control import ScanControl
 from kmemlab.reclaim.scan_count import get_scan_count
 from kmemlab.reclaim.shrink_list import Fate, FolioReferences, fate_of_dirty, folio_check_references
-from kmemlab.reclaim.shrinker import Shrinker, do_shrink_slab, registered_shrinker
+from kmemlab.reclaim.shrinker import SHRINKERS, Shrinker, do_shrink_slab, registered_shrinker
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import KmemlabError, OutOfMemory
 from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
@@ -154,18 +154,18 @@ def test_a_shadow_remembers(machine):
 
 
 def test_a_cache_is_asked_in_batches_and_the_rest_is_put_off(machine):
-    mm, asked = machine.kernel.mm, []
+    mm, asked, number = machine.kernel.mm, [], len(SHRINKERS)
 
-    def scan(mm, nid, nr):
-        asked.append(nr)
-        return nr
+    def scan(mm, sc):
+        asked.append(sc.nr_to_scan)
+        return sc.nr_to_scan
 
-    with registered_shrinker(Shrinker("objects", lambda mm, nid: 10000, scan)):
-        assert do_shrink_slab(mm, 0, 0, 6) == 256
-        assert (asked, mm.nr_deferred[0], mm.vm_event[SLABS_SCANNED]) == ([128, 128], 56, 256)
+    with registered_shrinker(Shrinker("objects", lambda mm, sc: 10000, scan)):
+        assert do_shrink_slab(mm, GFP_KERNEL, 0, number, 6) == 256
+        assert (asked, mm.nr_deferred[number], mm.vm_event[SLABS_SCANNED]) == ([128, 128], 56, 256)
         asked.clear()
-        assert do_shrink_slab(mm, 0, 0, 12) == 0  # (56 >> 12) + 4 makes no batch
-        assert (asked, mm.nr_deferred[0]) == ([], 60)
+        assert do_shrink_slab(mm, GFP_KERNEL, 0, number, 12) == 0  # (56 >> 12) + 4 makes no batch
+        assert (asked, mm.nr_deferred[number]) == ([], 60)
 
 
 # -- a whole machine ---------------------------------------------------------------------------------------------------
