@@ -15,17 +15,27 @@ from kmemlab.boot.vmalloc_area import vmalloc_total
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
-from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
+from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
+from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_LRU_LISTS
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.page_cache import NR_FILE_PAGES
+from kmemlab.mm.page_cache import NR_FILE_PAGES, NR_SHMEM
 from kmemlab.mm.page_writeback import NR_FILE_DIRTY, NR_WRITEBACK, global_node_page_state
 from kmemlab.mm.vm_event import NUMA_STAT_NAMES
-from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PMD, page_size_text
 from kmemlab.types.units import KIB, PAGE_SIZE
+
+NR_ANON_MAPPED, NR_FILE_MAPPED, NR_SWAPCACHE, NR_KERNEL_STACK_KB, NR_PAGETABLE, NR_KERNEL_MISC_RECLAIMABLE = (
+    NODE_STAT_NAMES.index(name)
+    for name in (
+        "nr_anon_pages", "nr_mapped", "nr_swapcached", "nr_kernel_stack", "nr_page_table_pages",
+        "nr_kernel_misc_reclaimable",
+    )
+)  # fmt: skip
+NR_MLOCK = ZONE_STAT_NAMES.index("nr_mlock")
 
 
 @invented("the kernel log as `dmesg` prints it, without time stamps")
@@ -61,7 +71,7 @@ def buddyinfo(kernel: Kernel) -> str:
 def zoneinfo(kernel: Kernel) -> str:
     """Everything about each zone, empty zones too.
 
-    Counters of what the model doesn't have (LRU lists, slabs, page tables) are 0, as there are no such pages in it.
+    Counters of what the model doesn't have are 0, as there are no such pages in it.
     """
     text = ""
     for nid in nodes_of(kernel.numa.node_online):
@@ -100,7 +110,8 @@ def zoneinfo_zone(kernel: Kernel, pgdat: PglistData, zone: Zone, with_node: bool
         if kernel.boot.config.numa:
             lines += [f"      {name:<12} {zone.vm_numa_event[at]}" for at, name in enumerate(NUMA_STAT_NAMES)]
         lines += pageset_lines(kernel, zone)
-        lines += ["  node_unreclaimable:  0", f"  start_pfn:           {zone.zone_start_pfn}"]
+        unreclaimable = int(pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES)
+        lines += [f"  node_unreclaimable:  {unreclaimable}", f"  start_pfn:           {zone.zone_start_pfn}"]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -119,9 +130,9 @@ def pageset_lines(kernel: Kernel, zone: Zone) -> list[str]:
     return lines
 
 
-@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="the lengths of LRU lists, swap and user memory")
+@kernel("fs/proc/meminfo.c", "meminfo_proc_show", left_out="what belongs to subsystems that the model doesn't have")
 def meminfo(kernel: Kernel) -> str:
-    """The fields that the model holds; the others belong to subsystems that it does not have yet."""
+    """Where the memory is, by kinds; sizes in KiB."""
     mm = kernel.mm
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.zones())
     sizes = {
@@ -129,11 +140,18 @@ def meminfo(kernel: Kernel) -> str:
         "MemFree": free * PAGE_SIZE,
         "MemAvailable": si_mem_available(kernel) * PAGE_SIZE,
         "Buffers": nr_blockdev_pages(mm) * PAGE_SIZE,
-        "Cached": (global_node_page_state(mm, NR_FILE_PAGES) - nr_blockdev_pages(mm)) * PAGE_SIZE,
+        "Cached": cached_pages(mm) * PAGE_SIZE,
+        "SwapCached": global_node_page_state(mm, NR_SWAPCACHE) * PAGE_SIZE,
+        **lru_sizes(mm),
         **highmem_sizes(mm),
         "Dirty": global_node_page_state(mm, NR_FILE_DIRTY) * PAGE_SIZE,
         "Writeback": global_node_page_state(mm, NR_WRITEBACK) * PAGE_SIZE,
+        "AnonPages": global_node_page_state(mm, NR_ANON_MAPPED) * PAGE_SIZE,
+        "Mapped": global_node_page_state(mm, NR_FILE_MAPPED) * PAGE_SIZE,
+        "Shmem": global_node_page_state(mm, NR_SHMEM) * PAGE_SIZE,
         **slab_sizes(mm),
+        "KernelStack": global_node_page_state(mm, NR_KERNEL_STACK_KB) * KIB,
+        "PageTables": global_node_page_state(mm, NR_PAGETABLE) * PAGE_SIZE,
         "VmallocTotal": vmalloc_total(kernel.boot),
         "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
         "VmallocChunk": 0,  # what it would mean changed too often
@@ -141,6 +159,32 @@ def meminfo(kernel: Kernel) -> str:
     }
     lines = [size_line(name, size) for name, size in sizes.items()]
     return "".join(lines + hugetlb_report_meminfo(mm) + arch_report_meminfo(kernel.boot))
+
+
+@invented("a line of meminfo_proc_show", traced=False)
+def cached_pages(mm: Mm) -> int:
+    """Pages of files: all that mappings hold, without what belongs to swap and to the disk itself."""
+    return max(
+        0, global_node_page_state(mm, NR_FILE_PAGES) - global_node_page_state(mm, NR_SWAPCACHE) - nr_blockdev_pages(mm)
+    )
+
+
+@invented("the part of meminfo_proc_show that tells about LRU lists", traced=False)
+def lru_sizes(mm: Mm) -> dict[str, int]:
+    """The lengths of the lists, of both kinds together and each by itself."""
+    inactive_anon, active_anon, inactive_file, active_file, unevictable = (
+        global_node_page_state(mm, lru) * PAGE_SIZE for lru in range(NR_LRU_LISTS)
+    )
+    return {
+        "Active": active_anon + active_file,
+        "Inactive": inactive_anon + inactive_file,
+        "Active(anon)": active_anon,
+        "Inactive(anon)": inactive_anon,
+        "Active(file)": active_file,
+        "Inactive(file)": inactive_file,
+        "Unevictable": unevictable,
+        "Mlocked": sum(zone.vm_stat[NR_MLOCK] for zone in mm.zones()) * PAGE_SIZE,
+    }
 
 
 @invented("the HIGHMEM part of meminfo_proc_show")
@@ -163,7 +207,13 @@ def slab_sizes(mm: Mm) -> dict[str, int]:
     """The memory of all slabs, and of large kmallocs: what could be had back from shrinkers, and what could not."""
     reclaimable = sum(pgdat.vm_stat[NR_SLAB_RECLAIMABLE] for pgdat in mm.node_data) * PAGE_SIZE
     unreclaimable = sum(pgdat.vm_stat[NR_SLAB_UNRECLAIMABLE] for pgdat in mm.node_data) * PAGE_SIZE
-    return {"Slab": reclaimable + unreclaimable, "SReclaimable": reclaimable, "SUnreclaim": unreclaimable}
+    misc = global_node_page_state(mm, NR_KERNEL_MISC_RECLAIMABLE) * PAGE_SIZE
+    return {
+        "KReclaimable": reclaimable + misc,
+        "Slab": reclaimable + unreclaimable,
+        "SReclaimable": reclaimable,
+        "SUnreclaim": unreclaimable,
+    }
 
 
 @invented("show_val_kb", traced=False)
@@ -224,9 +274,17 @@ def sys_vm(kernel: Kernel) -> str:
     """The tunables that the model has."""
     mm = kernel.mm
     values: dict[str, object] = {
+        "dirty_background_bytes": mm.dirty_background_bytes,
+        "dirty_background_ratio": mm.dirty_background_ratio,
+        "dirty_bytes": mm.vm_dirty_bytes,
+        "dirty_expire_centisecs": mm.dirty_expire_interval,
+        "dirty_ratio": mm.vm_dirty_ratio,
+        "dirty_writeback_centisecs": mm.dirty_writeback_interval,
         "lowmem_reserve_ratio": "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio),
         "min_free_kbytes": mm.min_free_kbytes,
         "percpu_pagelist_high_fraction": mm.percpu_pagelist_high_fraction,
+        "swappiness": mm.vm_swappiness,
+        "vfs_cache_pressure": mm.vfs_cache_pressure,
         "watermark_boost_factor": mm.watermark_boost_factor,
         "watermark_scale_factor": mm.watermark_scale_factor,
     }
@@ -236,4 +294,6 @@ def sys_vm(kernel: Kernel) -> str:
             "min_unmapped_ratio": mm.sysctl_min_unmapped_ratio,
             "numa_zonelist_order": "Node",
         }
+    if mm.boot.config.highmem:
+        values["highmem_is_dirtyable"] = mm.vm_highmem_is_dirtyable
     return "".join(f"{name}: {value}\n" for name, value in sorted(values.items()))

@@ -12,6 +12,7 @@ from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import FLIP, MAX_ORDER, MIXED, PAGEBLOCK_ORDER, PAGES_PER_SECTION, page_zone_id
+from kmemlab.mm.page_writeback import global_dirty_limits
 from kmemlab.mm.vm_event import ALLOCSTALL, NUMA_STAT_NAMES, PGALLOC, PGSCAN_SKIP, VM_EVENT_NAMES, texts_for_zones
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import Zone, free_blocks, get_pageblock_migratetype, zone_end_pfn
@@ -22,8 +23,8 @@ from kmemlab.types.zone_type import MAX_NR_ZONES
 FIRST_EVENTS = ("pgpgin", "pgpgout", "pswpin", "pswpout")  # the kernel prints these before all other events
 MOST_COUNTED = 100_000  # of a free list; a longer one is only said to be longer
 
-# Linux has such pages by the end of boot, or soon after, and the model counts none of them.
-NOT_COUNTED = (
+# Linux has such pages by the time somebody looks: of programs, and of the files that boot unpacked for them.
+NOT_AT_BOOT = (
     "nr_zone_inactive_anon", "nr_zone_active_anon", "nr_zone_inactive_file", "nr_zone_active_file",
     "nr_zone_unevictable", "nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file",
     "nr_unevictable", "nr_anon_pages", "nr_mapped", "nr_file_pages", "nr_dirty", "nr_shmem",
@@ -33,7 +34,7 @@ NOT_COUNTED = (
 LEFT_OUT = {
     "slabinfo.txt": "the caches of subsystems that the model doesn't have, and what they took from kmalloc's",
     "vmallocinfo.txt": "areas of drivers, kernel stacks and per-CPU memory; the offsets of callers",
-    "vmstat.txt": f"nr_dirty*_threshold, events that the model doesn't have, and {', '.join(NOT_COUNTED)}",
+    "vmstat.txt": f"events that the model doesn't have, and what programs brought: {', '.join(NOT_AT_BOOT)}",
 }
 """What a text leaves out of what Linux would show, by the file's name."""
 
@@ -125,13 +126,13 @@ def vmstat(kernel: Kernel) -> str:
     mm = kernel.mm
     text = ""
     for at, name in enumerate(ZONE_STAT_NAMES):
-        if name not in NOT_COUNTED:
-            text += f"{name} {sum(zone.vm_stat[at] for zone in mm.zones())}\n"
+        text += f"{name} {sum(zone.vm_stat[at] for zone in mm.zones())}\n"
     for at, name in enumerate(NUMA_STAT_NAMES if mm.boot.config.numa else ()):
         text += f"{name} {sum(zone.vm_numa_event[at] for zone in mm.zones())}\n"
     for at, name in enumerate(node_stat_names(mm.boot.config)):
-        if name not in NOT_COUNTED:
-            text += f"{name} {sum(pgdat.vm_stat[at] for pgdat in mm.node_data)}\n"
+        text += f"{name} {sum(pgdat.vm_stat[at] for pgdat in mm.node_data)}\n"
+    background, thresh = global_dirty_limits(mm)
+    text += f"nr_dirty_threshold {thresh}\nnr_dirty_background_threshold {background}\n"
     return text + "".join(f"{name} {mm.vm_event[item]}\n" for name, item in vm_events(mm))
 
 
