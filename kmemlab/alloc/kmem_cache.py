@@ -62,6 +62,8 @@ class KmemCache(Struct):
         self.common = common
         self.engine = engine
         self.number = number
+        self.pages = common.pages
+        self.current = common.mm.current
 
     @property
     def name(self) -> str:

@@ -41,7 +41,7 @@ def gfp_exact_node(cache: SlabCache, gfp: int) -> int:
 @kernel("mm/slab.c", "alloc_block")
 def alloc_block(cache: SlabCache, ac: int, slab: int, batchcount: int) -> int:
     """Move objects from a slab into an array, until the slab is full or the batch complete; returns what is wanting."""
-    arrays, inuse, num = cache.state.arrays, cache.common.pages.inuse, cache.num
+    arrays, inuse, num = cache.state.arrays, cache.pages.inuse, cache.num
     assert inuse[slab] < num
     while inuse[slab] < num and batchcount > 0:
         avail = arrays.avail[ac]
@@ -94,7 +94,7 @@ def refill_from_slabs(cache: SlabCache, ac: int, nid: int, batchcount: int) -> i
 def cache_alloc(cache: SlabCache, gfp: int) -> int | None:
     """Take the object that came back last to this CPU: its memory is most likely still in the processor's cache."""
     arrays = cache.state.arrays
-    ac = cache.first_cpu_cache + cache.common.mm.current.cpu
+    ac = cpu_cache_get(cache)
     avail = arrays.avail[ac]
     if not avail:
         return cache_alloc_refill(cache, gfp)
@@ -139,7 +139,7 @@ def fallback_alloc(cache: SlabCache, gfp: int) -> int | None:
     if slab is None:
         return None
     cache_grow_end(cache, slab)
-    return cache_alloc_node(cache, gfp_exact_node(cache, gfp), slab_nid(cache.common.pages, slab))
+    return cache_alloc_node(cache, gfp_exact_node(cache, gfp), slab_nid(cache.pages, slab))
 
 
 @kernel("mm/slab.c", "__do_cache_alloc", left_out="memory policies, cpusets that spread slabs", traced=False)
@@ -166,16 +166,17 @@ def slab_alloc(cache: SlabCache, gfp: int, node: int, caller: int, orig_size: in
     objp = do_cache_alloc(cache, gfp, node)
     if objp is None:
         return None
-    bit = objp - cache.common.pages.page_offset >> 4
-    cache.state.held[bit >> 3] |= 1 << (bit & 7)
-    return cache_alloc_debugcheck_after(cache, objp, caller) if cache.state.debug else objp
+    state = cache.state
+    bit = objp - cache.pages.page_offset >> 4
+    state.held[bit >> 3] |= 1 << (bit & 7)
+    return cache_alloc_debugcheck_after(cache, objp, caller) if state.debug else objp
 
 
 @kernel("mm/slab.c", "cache_alloc_debugcheck_after")
 def cache_alloc_debugcheck_after(cache: SlabCache, objp: int, caller: int) -> int:
     """Look whether the free object is as it was left, mark it as held, and construct it; its address."""
     if cache.flags & SLAB_POISON:
-        slab = virt_to_slab(cache.common.pages, objp)
+        slab = virt_to_slab(cache.pages, objp)
         assert slab is not None
         debug.check_poison_obj(cache, objp, neighbours(cache, slab, obj_to_index(cache, slab, objp)))
         debug.poison_obj(cache, objp, debug.POISON_INUSE)

@@ -15,7 +15,7 @@ from kmemlab.alloc.kmem_cache import KmemCache
 from kmemlab.alloc.slab_array_cache import ArrayCaches
 from kmemlab.alloc.slab_common import SlabCommon, SlabEngine
 from kmemlab.alloc.slab_pages import NR_CACHES
-from kmemlab.mm.context import HZ
+from kmemlab.mm.context import CPU, HZ
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
@@ -118,6 +118,10 @@ class SlabCache(KmemCache):
         self.first_cpu_cache = number * state.nr_cpus
 
 
+# cache.cells[…]: each object that comes or goes asks for these.
+SIZE, OBJ_OFFSET = SlabCache.size.index, SlabCache.obj_offset.index
+
+
 @kernel("mm/slab.h", "get_node", traced=False)
 def get_node(cache: SlabCache, nid: int) -> int:
     """The number of a cache's kmem_cache_node."""
@@ -161,14 +165,14 @@ def numa_mem_id(mm: Mm) -> int:
 @invented("C's callers must remember what they hold", traced=False)
 def is_held(cache: SlabCache, objp: int) -> bool:
     """Whether somebody holds the object in a slot."""
-    bit = objp - cache.common.pages.page_offset >> 4
+    bit = objp - cache.pages.page_offset >> 4
     return bool(cache.state.held[bit >> 3] >> (bit & 7) & 1)
 
 
 @kernel("mm/slab.c", "cpu_cache_get", traced=False)
 def cpu_cache_get(cache: SlabCache) -> int:
     """The array cache of the running CPU."""
-    return cache.first_cpu_cache + cache.common.mm.current.cpu
+    return cache.first_cpu_cache + cache.current.cells[CPU]
 
 
 @kernel("include/linux/topology.h", "nr_cpus_node", traced=False)
@@ -180,7 +184,7 @@ def nr_cpus_node(state: SlabState, mm: Mm, nid: int) -> int:
 @kernel("mm/slab.c", "kmem_cache_node_init")
 def kmem_cache_node_init(cache: SlabCache, nid: int, address: int) -> None:
     """A node without any slab; `address` is where C keeps the struct."""
-    nodes, n, pages = cache.state.nodes, get_node(cache, nid), cache.common.pages
+    nodes, n, pages = cache.state.nodes, get_node(cache, nid), cache.pages
     for which in (SLABS_PARTIAL, SLABS_FULL, SLABS_FREE):
         init_list_head(pages.slab_list, pages.list_head(cache.number, nid, which))
     nodes.address[n] = address

@@ -28,7 +28,7 @@ from kmemlab.alloc.kmem_cache import (
 from kmemlab.alloc.slab_bug import BAD_POINTER, WRONG_CACHE, Oops, SlabBug
 from kmemlab.alloc.slab_memory import KernelMemory, memset
 from kmemlab.alloc.slab_pages import NR_CACHES, SlabPages, slab_nid
-from kmemlab.mm.context import might_sleep
+from kmemlab.mm.context import may_sleep, might_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.sim.column import Column, column
@@ -286,7 +286,7 @@ def kmalloc_fix_flags(common: SlabCommon, gfp: int) -> int:
 @invented("a call of cache->ctor", traced=False)
 def construct(cache: KmemCache, address: int) -> None:
     """Let the cache's constructor fill an object of a new slab."""
-    cache.common.ctors[cache.ctor - 1](KernelMemory(cache.common.pages), address)
+    cache.common.ctors[cache.ctor - 1](KernelMemory(cache.pages), address)
 
 
 @invented("C's callers are return addresses, resolved with the kernel's symbol table", traced=False)
@@ -317,8 +317,8 @@ def set_init_on_alloc(cache: KmemCache) -> None:
 @kernel("mm/slub.c", "__kmem_cache_alloc_node", left_out="control groups, fault injection, KASAN, kmemleak")
 def kmem_cache_alloc_node(cache: KmemCache, gfp: int, node: int, caller: int, orig_size: int) -> int | None:
     """Take an object, sleeping where that is allowed; its address, or None if there is no memory."""
-    if gfp & gfp_bits.__GFP_DIRECT_RECLAIM:
-        might_sleep(cache.common.mm.current, "include/linux/sched/mm.h:274")
+    if gfp & gfp_bits.__GFP_DIRECT_RECLAIM and not may_sleep(cache.current):
+        might_sleep(cache.current, "include/linux/sched/mm.h:274")
     try:
         address = cache.engine.slab_alloc(cache, gfp, node, caller, orig_size)
     except Oops:
@@ -328,7 +328,7 @@ def kmem_cache_alloc_node(cache: KmemCache, gfp: int, node: int, caller: int, or
     cells = cache.cells
     cells[NR_HELD] += 1
     if cells[INIT_ON_ALLOC] or gfp & gfp_bits.__GFP_ZERO:
-        memset(cache.common.pages, address, 0, cells[OBJECT_SIZE])
+        memset(cache.pages, address, 0, cells[OBJECT_SIZE])
     return address
 
 
@@ -344,12 +344,12 @@ def cache_from_obj(cache: KmemCache, address: int) -> KmemCache | None:
 
     Only a hardened kernel, or one that checks, finds out that the caller is wrong.
     """
-    common = cache.common
-    pages = common.pages
+    pages = cache.pages
     pfn = address - pages.page_offset >> PAGE_SHIFT
     number = pages.slab_cache[pfn] if 0 <= pfn < pages.max_pfn else 0
     if number == cache.number:
         return cache
+    common = cache.common
     if not number:
         common.mm.boot.printk.info("virt_to_cache: Object is not a Slab page!")
         report_bug(cache, BAD_POINTER, f"{address:#x} lies in no slab: it is no object, or its slab is gone", address)
@@ -388,7 +388,7 @@ def give_back(cache: KmemCache, address: int, caller: int) -> None:
 def clear_on_free(cache: KmemCache, address: int) -> None:
     """init_on_free=1: what an object held is gone with the free, not only with the next request."""
     if not (cache.ctor or cache.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON)):
-        memset(cache.common.pages, address, 0, cache.object_size)
+        memset(cache.pages, address, 0, cache.object_size)
 
 
 # -- many at a time ----------------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def kmem_cache_alloc_bulk(cache: KmemCache, gfp: int, count: int, caller: int = 
     cache.nr_held += len(objects)
     if cache.init_on_alloc or gfp & gfp_bits.__GFP_ZERO:
         for address in objects:
-            memset(cache.common.pages, address, 0, cache.object_size)
+            memset(cache.pages, address, 0, cache.object_size)
     return objects
 
 

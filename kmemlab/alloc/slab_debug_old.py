@@ -53,14 +53,14 @@ def dbg_userword(cache: SlabCache, objp: int) -> int:
 @invented("two loads, as everywhere in mm/slab.c's checks", traced=False)
 def redzones(cache: SlabCache, objp: int) -> tuple[int, int]:
     """What stands in both red zones of a slot."""
-    pages = cache.common.pages
+    pages = cache.pages
     return read_number(pages, dbg_redzone1(cache, objp), 8), read_number(pages, dbg_redzone2(cache, objp), 8)
 
 
 @invented("two stores", traced=False)
 def set_redzones(cache: SlabCache, objp: int, value: int) -> None:
     """Mark a slot as held (RED_ACTIVE) or free (RED_INACTIVE)."""
-    pages = cache.common.pages
+    pages = cache.pages
     write_number(pages, dbg_redzone1(cache, objp), value, 8)
     write_number(pages, dbg_redzone2(cache, objp), value, 8)
 
@@ -68,15 +68,15 @@ def set_redzones(cache: SlabCache, objp: int, value: int) -> None:
 @invented("a store", traced=False)
 def set_user(cache: SlabCache, objp: int, caller: int) -> None:
     """Note who has the object, or had it last: C an address of code, here a number of `common.callers`."""
-    write_number(cache.common.pages, dbg_userword(cache, objp), caller, cache.common.params.pointer)
+    write_number(cache.pages, dbg_userword(cache, objp), caller, cache.common.params.pointer)
 
 
 @kernel("mm/slab.c", "poison_obj")
 def poison_obj(cache: SlabCache, objp: int, val: int) -> None:
     """Fill an object with one value; the last byte says that the filling came to the end."""
     start, size = objp + cache.obj_offset, cache.object_size
-    memset(cache.common.pages, start, val, size)
-    memset(cache.common.pages, start + size - 1, POISON_END, 1)
+    memset(cache.pages, start, val, size)
+    memset(cache.pages, start + size - 1, POISON_END, 1)
 
 
 @kernel("mm/slab.c", "dump_line", traced=False)
@@ -101,7 +101,7 @@ def print_objinfo(cache: SlabCache, objp: int, lines: int) -> None:
         printk.info(f"Redzone: {before:#x}/{behind:#x}")
     if cache.flags & SLAB_STORE_USER:
         printk.info(f"Last user: ({last_user(cache, objp)})")
-    data = read_memory(cache.common.pages, objp + cache.obj_offset, cache.object_size)
+    data = read_memory(cache.pages, objp + cache.obj_offset, cache.object_size)
     for offset in range(0, min(cache.object_size, lines * BYTES_OF_A_LINE), BYTES_OF_A_LINE):
         dump_line(cache, data, offset)
 
@@ -109,9 +109,7 @@ def print_objinfo(cache: SlabCache, objp: int, lines: int) -> None:
 @invented("C prints the symbol at the address", traced=False)
 def last_user(cache: SlabCache, objp: int) -> str:
     """Who has an object or had it last, as text."""
-    return caller_text(
-        cache.common, read_number(cache.common.pages, dbg_userword(cache, objp), cache.common.params.pointer)
-    )
+    return caller_text(cache.common, read_number(cache.pages, dbg_userword(cache, objp), cache.common.params.pointer))
 
 
 @invented("who had an object last, from its last word", traced=False)
@@ -136,7 +134,7 @@ def check_poison_obj(cache: SlabCache, objp: int, neighbours: tuple[int | None, 
     `neighbours` are the slots before and behind it in its slab, None where there is none.
     """
     size, start = cache.object_size, objp + cache.obj_offset
-    data = read_memory(cache.common.pages, start, size)
+    data = read_memory(cache.pages, start, size)
     expected = bytes([POISON_FREE]) * (size - 1) + bytes([POISON_END])
     if data == expected:
         return True

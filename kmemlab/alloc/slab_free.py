@@ -12,7 +12,7 @@ from kmemlab.alloc import slab_debug_old as debug
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER
 from kmemlab.alloc.slab_array_cache import ENTRIES, copy_entries, drop_oldest, entries_of, free_one, transfer_objects
 from kmemlab.alloc.slab_bug import BAD_POINTER, DOUBLE_FREE, OVERRUN
-from kmemlab.alloc.slab_cache import SlabCache, get_node, is_held, numa_mem_id
+from kmemlab.alloc.slab_cache import OBJ_OFFSET, SlabCache, cpu_cache_get, get_node, is_held, numa_mem_id
 from kmemlab.alloc.slab_common import report_bug
 from kmemlab.alloc.slab_freelist import index_to_obj, obj_to_index
 from kmemlab.alloc.slab_grow import slabs_destroy
@@ -42,7 +42,7 @@ def cache_flusharray(cache: SlabCache, ac: int) -> None:
 @kernel("mm/slab.c", "cache_free_alien", traced=False)
 def cache_free_alien(cache: SlabCache, objp: int) -> bool:
     """Send an object of another node on its way home; False if it is of this node."""
-    pages = cache.common.pages
+    pages = cache.pages
     slab = virt_to_slab(pages, objp)
     assert slab is not None
     home, here = slab_nid(pages, slab), numa_mem_id(cache.common.mm)
@@ -88,7 +88,7 @@ def cache_free(cache: SlabCache, objp: int) -> None:
     if cache.state.nr_nodes > 1 and cache_free_alien(cache, objp):
         return
     arrays = cache.state.arrays
-    ac = cache.first_cpu_cache + cache.common.mm.current.cpu
+    ac = cpu_cache_get(cache)
     if arrays.avail[ac] >= arrays.limit[ac]:
         cache_flusharray(cache, ac)
     avail = arrays.avail[ac]
@@ -99,8 +99,8 @@ def cache_free(cache: SlabCache, objp: int) -> None:
 @kernel("mm/slab.c", "__do_kmem_cache_free", left_out="init_on_free", traced=False)
 def slab_free(cache: SlabCache, address: int, caller: int) -> bool:
     """Give an object back. False: nobody holds an object there; what is wrong was reported."""
-    objp = address - cache.obj_offset
-    bit = objp - cache.common.pages.page_offset >> 4
+    objp = address - cache.cells[OBJ_OFFSET]
+    bit = objp - cache.pages.page_offset >> 4
     held = cache.state.held
     byte, mask = held[bit >> 3], 1 << (bit & 7)
     if not byte & mask or address & 7:
@@ -143,7 +143,7 @@ def refuse(cache: SlabCache, address: int) -> None:
 @kernel("include/linux/slab_def.h", "nearest_obj", left_out="what lies behind the last object belongs to it in C")
 def find_object(cache: SlabCache, address: int) -> int | None:
     """The object that an address of a slab lies in; None if it lies in no object."""
-    pages = cache.common.pages
+    pages = cache.pages
     slab = virt_to_slab(pages, address)
     if slab is None or address < pages.s_mem[slab]:
         return None

@@ -35,7 +35,7 @@ GFP_RECLAIM_MASK = (
 @kernel("mm/slab.c", "kmem_getpages", left_out="pages of the emergency reserve; the report of a kernel with debugging")
 def kmem_getpages(cache: SlabCache, gfp: int, nodeid: int) -> int | None:
     """Pages for a slab, from node `nodeid` if it can be; the slab as the number of its first page."""
-    pages, order = cache.common.pages, cache.gfporder
+    pages, order = cache.pages, cache.gfporder
     slab = alloc_pages_inner(cache.common.mm, gfp | cache.allocflags, order, nodeid)
     if slab is None:
         return None
@@ -50,7 +50,7 @@ def kmem_getpages(cache: SlabCache, gfp: int, nodeid: int) -> int | None:
 @kernel("mm/slab.c", "kmem_freepages", left_out="telling reclaim of it")
 def kmem_freepages(cache: SlabCache, slab: int) -> None:
     """Give the pages of a slab back."""
-    pages, order = cache.common.pages, cache.gfporder
+    pages, order = cache.pages, cache.gfporder
     pages.page.flags[slab] &= ~PG_SLAB_MASK
     for pfn in range(slab, slab + (1 << order)):
         pages.compound_head[pfn] = pages.slab_cache[pfn] = 0
@@ -65,7 +65,7 @@ def alloc_slabmgmt(cache: SlabCache, slab: int, colour_off: int, gfp: int, nodei
 
     None: kmalloc has no memory for them.
     """
-    pages, start = cache.common.pages, slab_address(cache.common.pages, slab)
+    pages, start = cache.pages, slab_address(cache.pages, slab)
     pages.s_mem[slab] = start + colour_off
     pages.inuse[slab] = 0
     if cache.flags & CFLGS_OBJFREELIST_SLAB:
@@ -78,7 +78,7 @@ def alloc_slabmgmt(cache: SlabCache, slab: int, colour_off: int, gfp: int, nodei
 @kernel("mm/slab.c", "cache_init_objs", left_out="CONFIG_SLAB_FREELIST_RANDOM: objects are handed out as they lie")
 def cache_init_objs(cache: SlabCache, slab: int) -> None:
     """Construct the objects of a new slab, and write its freelist: 0, 1, 2, …"""
-    pages, num = cache.common.pages, cache.num
+    pages, num = cache.pages, cache.num
     watched = cache.state.debug
     for idx in range(num) if watched or cache.ctor else ():
         objp = index_to_obj(cache, slab, idx)
@@ -97,7 +97,7 @@ def cache_init_objs(cache: SlabCache, slab: int) -> None:
 @kernel("mm/slab.c", "cache_grow_begin", formerly=("cache_grow",))
 def cache_grow_begin(cache: SlabCache, gfp: int, nodeid: int) -> int | None:
     """A new slab that is on no list yet; None if there is no memory for it."""
-    pages, nodes = cache.common.pages, cache.state.nodes
+    pages, nodes = cache.pages, cache.state.nodes
     local_flags = kmalloc_fix_flags(cache.common, gfp) & (GFP_CONSTRAINT_MASK | GFP_RECLAIM_MASK)
     slab = kmem_getpages(cache, local_flags, nodeid)
     if slab is None:
@@ -132,7 +132,7 @@ def cache_grow_end(cache: SlabCache, slab: int | None) -> None:
     """Put a new slab on the list where it belongs; some of its objects may be taken already."""
     if slab is None:
         return
-    pages, nodes = cache.common.pages, cache.state.nodes
+    pages, nodes = cache.pages, cache.state.nodes
     nid = slab_nid(pages, slab)
     n = get_node(cache, nid)
     nodes.total_slabs[n] += 1
@@ -148,14 +148,14 @@ def cache_grow_end(cache: SlabCache, slab: int | None) -> None:
 @kernel("mm/slab.c", "fixup_slab_list", lock="n->list_lock", traced=False)
 def fixup_slab_list(cache: SlabCache, nid: int, slab: int) -> None:
     """Move a slab that gave objects to the list where it belongs now."""
-    list_del(cache.common.pages.slab_list, slab)
+    list_del(cache.pages.slab_list, slab)
     put_slab_where_it_belongs(cache, nid, slab)
 
 
 @invented("the second half of fixup_slab_list: our new slabs are on no list, C's on one of their own", traced=False)
 def put_slab_where_it_belongs(cache: SlabCache, nid: int, slab: int) -> None:
     """Full slabs to slabs_full, others to the head of slabs_partial: they will be asked next."""
-    pages = cache.common.pages
+    pages = cache.pages
     if pages.inuse[slab] < cache.num:
         list_add(pages.slab_list, slab, pages.list_head(cache.number, nid, SLABS_PARTIAL))
         return
@@ -170,7 +170,7 @@ def put_slab_where_it_belongs(cache: SlabCache, nid: int, slab: int) -> None:
 @kernel("mm/slab.c", "slab_destroy", left_out="RCU: pages go back at once")
 def slab_destroy(cache: SlabCache, slab: int) -> None:
     """Give a slab without any object taken back to the page allocator."""
-    pages = cache.common.pages
+    pages = cache.pages
     freelist = pages.freelist[slab]
     if cache.state.debug:
         slab_destroy_debugcheck(cache, slab)
@@ -183,7 +183,7 @@ def slab_destroy(cache: SlabCache, slab: int) -> None:
 def slab_destroy_debugcheck(cache: SlabCache, slab: int) -> None:
     """Look once more at every object of a slab that is given back."""
     if cache.flags & CFLGS_OBJFREELIST_SLAB and cache.flags & SLAB_POISON:
-        debug.poison_obj(cache, cache.common.pages.freelist[slab] - cache.obj_offset, debug.POISON_FREE)
+        debug.poison_obj(cache, cache.pages.freelist[slab] - cache.obj_offset, debug.POISON_FREE)
     for idx in range(cache.num):
         objp = index_to_obj(cache, slab, idx)
         if cache.flags & SLAB_POISON:

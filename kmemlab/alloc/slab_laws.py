@@ -74,7 +74,7 @@ def arrays_of(cache: SlabCache) -> list[tuple[int, str, int]]:
 @invented("the first law's third place", traced=False)
 def objects_in_arrays(cache: SlabCache) -> dict[int, str]:
     """Every object in an array of the cache, with the name of the array; none is there twice."""
-    arrays, pages = cache.state.arrays, cache.common.pages
+    arrays, pages = cache.state.arrays, cache.pages
     found: dict[int, str] = {}
     for ac, name, home in arrays_of(cache):
         if not 0 <= arrays.avail[ac] <= max(arrays.limit[ac], 0):
@@ -94,7 +94,7 @@ def objects_in_arrays(cache: SlabCache) -> dict[int, str]:
 @invented("the second law, and the counts of a node", traced=False)
 def slabs_of_node(cache: SlabCache, nid: int) -> list[int]:
     """The slabs on a node's lists; each is on the list where its objects say that it belongs, and they are counted."""
-    pages, nodes, n = cache.common.pages, cache.state.nodes, get_node(cache, nid)
+    pages, nodes, n = cache.pages, cache.state.nodes, get_node(cache, nid)
     found: list[int] = []
     free_slabs = free_objects = 0
     for which, name in LIST_NAMES.items():
@@ -121,7 +121,7 @@ def slabs_of_node(cache: SlabCache, nid: int) -> list[int]:
 @invented("the first law, slab by slab", traced=False)
 def check_one_slab(cache: SlabCache, slab: int, in_arrays: dict[int, str]) -> int:
     """Each object of a slab is in one place only; returns how many are held."""
-    pages, page = cache.common.pages, cache.common.pages.page
+    pages, page = cache.pages, cache.pages.page
     if not page.flags[slab] & PG_SLAB_MASK or page.owned[slab] != 1 + cache.gfporder:
         _broken(cache, f"slab {slab} is no block of order {cache.gfporder} that a cache took")
     if pages.slab_cache[slab] != cache.number:
@@ -144,7 +144,7 @@ def check_one_slab(cache: SlabCache, slab: int, in_arrays: dict[int, str]) -> in
 @invented("a law of geometry", traced=False)
 def check_colour(cache: SlabCache, slab: int) -> None:
     """The objects lie within the slab and begin at a colour; a freelist is where the cache keeps it."""
-    pages, start, size = cache.common.pages, slab_address(cache.common.pages, slab), PAGE_SIZE << cache.gfporder
+    pages, start, size = cache.pages, slab_address(cache.pages, slab), PAGE_SIZE << cache.gfporder
     offset = pages.s_mem[slab] - start
     room = size if cache.flags & (CFLGS_OBJFREELIST_SLAB | CFLGS_OFF_SLAB) else size - cache.freelist_size
     if offset % cache.colour_off or offset // cache.colour_off >= max(cache.colour, 1):

@@ -21,7 +21,7 @@ INT_MAX = (1 << 31) - 1
 @kernel("mm/slab.c", "get_first_slab", left_out="keeping slabs of the emergency reserve for those who may use it")
 def get_first_slab(cache: SlabCache, nid: int) -> int | None:
     """The slab that the next objects come from: a partial one, else a free one, or None. It stays on its list."""
-    pages, nodes, n = cache.common.pages, cache.state.nodes, get_node(cache, nid)
+    pages, nodes, n = cache.pages, cache.state.nodes, get_node(cache, nid)
     following = pages.slab_list.next
     partial = pages.list_head(cache.number, nid, SLABS_PARTIAL)
     if following[partial] != partial:
@@ -40,7 +40,7 @@ def free_block(cache: SlabCache, objects: tuple[int, ...], nid: int) -> list[int
 
     Returns the free slabs that are too many now; they are on no list, and the caller destroys them.
     """
-    pages, nodes, n = cache.common.pages, cache.state.nodes, get_node(cache, nid)
+    pages, nodes, n = cache.pages, cache.state.nodes, get_node(cache, nid)
     partial = pages.list_head(cache.number, nid, SLABS_PARTIAL)
     free = pages.list_head(cache.number, nid, SLABS_FREE)
     links, inuse = pages.slab_list, pages.inuse
@@ -74,7 +74,7 @@ def surplus_slabs(cache: SlabCache, nid: int) -> list[int]:
 @invented("what free_block and drain_freelist do to a free slab", traced=False)
 def take_last_free(cache: SlabCache, nid: int) -> int | None:
     """Take the last free slab off the node's list and count it as gone; None if there is none."""
-    pages, nodes, n = cache.common.pages, cache.state.nodes, get_node(cache, nid)
+    pages, nodes, n = cache.pages, cache.state.nodes, get_node(cache, nid)
     head = pages.list_head(cache.number, nid, SLABS_FREE)
     slab = pages.slab_list.prev[head]
     if slab == head:

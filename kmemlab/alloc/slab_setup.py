@@ -336,7 +336,7 @@ def kmem_cache_shrink(cache: SlabCache) -> int:
 @invented("list_empty(&n->slabs_…)", traced=False)
 def list_is_empty(cache: SlabCache, nid: int, which: int) -> bool:
     """Whether one of a node's lists has no slab."""
-    pages = cache.common.pages
+    pages = cache.pages
     head = pages.list_head(cache.number, nid, which)
     return pages.slab_list.next[head] == head
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmemlab.alloc.kmem_cache import SLAB_DEBUG_FLAGS, KmemCache
-from kmemlab.alloc.slab_pages import NR_CACHES, SlabPages
+from kmemlab.alloc.slab_pages import NR_CACHES
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.column import Column, column, index_typecode
 from kmemlab.sim.kernel import invented, kernel
@@ -79,16 +79,12 @@ class SlubCache(KmemCache):
     random_seq = U64Cell()  # address of the order in which a new slab's objects are chained; 0: as they lie
     remote_node_defrag_ratio = Cell()  # of 1024: how readily partial slabs of other nodes are used
 
-    def __init__(
-        self, common: SlabCommon, number: int, pages: SlabPages, per_cpu: KmemCacheCpu, per_node: KmemCacheNode
-    ) -> None:
+    def __init__(self, common: SlabCommon, number: int, per_cpu: KmemCacheCpu, per_node: KmemCacheNode) -> None:
         super().__init__(common, common.engine, number)
-        self.current = common.mm.current
-        self.pages = pages
-        self.pointer = pages.pointer
+        self.pointer = self.pages.pointer
         self.per_cpu = per_cpu
         self.per_node = per_node
-        self.track_size = TRACK_SIZE[pages.pointer]
+        self.track_size = TRACK_SIZE[self.pointer]
         self.cpu_slab = number * per_cpu.nr_cpus
         self.node = number * per_node.nr_nodes
 
@@ -99,7 +95,7 @@ def new_caches(common: SlabCommon) -> tuple[SlubCache, ...]:
     pages = common.pages
     per_cpu = KmemCacheCpu(num_possible_cpus(common.mm.boot.spec), pages.max_pfn)
     per_node = KmemCacheNode(pages.nr_nodes)
-    return tuple(SlubCache(common, number, pages, per_cpu, per_node) for number in range(NR_CACHES))
+    return tuple(SlubCache(common, number, per_cpu, per_node) for number in range(NR_CACHES))
 
 
 @kernel("mm/slub.c", "kmem_cache_debug", traced=False)

@@ -79,7 +79,7 @@ def _slabs_of(cache: KmemCache) -> list[int]:
 
 
 def _slab_shot(cache: SlabCache) -> CacheShot:
-    pages = cache.common.pages
+    pages = cache.pages
     in_arrays, cpus = objects_in_arrays(cache), {name for _, name, _ in arrays_of(cache)[: cache.state.nr_cpus]}
     place = "in an object" if cache.flags & CFLGS_OBJFREELIST_SLAB else "on the slab"
     place = "off the slab" if cache.flags & CFLGS_OFF_SLAB else place
@@ -101,7 +101,7 @@ def _slab_shot(cache: SlabCache) -> CacheShot:
 
 
 def _slub_shot(cache: SlubCache) -> CacheShot:
-    pages = cache.common.pages
+    pages = cache.pages
     slabs = []
     for slab in _slabs_of(cache):
         start = slab_address(pages, slab) + cache.red_left_pad
