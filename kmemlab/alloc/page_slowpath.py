@@ -52,6 +52,8 @@ from kmemlab.types.gfp import (
     gfp_text,
 )
 
+MOST_KILLS_IN_VAIN = 128
+"""As many tasks as a machine has here: each of them may have had nothing to give."""
 _FILE_LISTS = tuple(ZONE_STAT_NAMES.index(f"nr_zone_{kind}_file") for kind in ("inactive", "active"))
 
 
@@ -180,7 +182,7 @@ def must_wait(mm: Mm, gfp: int, order: int, why: str) -> MustWait:
 @invented("the part of __alloc_pages_slowpath from its label `retry` on", traced=False)
 def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int) -> int | None:
     """Reserves, direct reclaim, the OOM killer, and again; None where the request has to fail."""
-    no_progress_loops, free_at_last_kill = 0, -1
+    no_progress_loops, free_at_last_kill, kills_in_vain = 0, -1, 0
     while True:
         if alloc_flags & ALLOC_KSWAPD:
             wake_all_kswapds(mm, gfp, order, nid)
@@ -205,7 +207,8 @@ def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
         if mm.current.oom_victim and (alloc_flags & ALLOC_OOM or gfp & __GFP_NOMEMALLOC):
             return None
         free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in mm.populated_zones())
-        if free == free_at_last_kill:
+        kills_in_vain = kills_in_vain + 1 if free == free_at_last_kill else 0
+        if kills_in_vain == MOST_KILLS_IN_VAIN:
             raise must_wait(mm, gfp, order, "nothing can be freed")
         no_progress_loops, free_at_last_kill = 0, free
 

@@ -22,6 +22,14 @@ def nopage_ratelimit(mm: Mm) -> bool:
     return True
 
 
+@kernel("lib/dump_stack.c", "dump_stack", left_out="the machine's name, the build's number, and the stack itself")
+def dump_stack(mm: Mm) -> None:
+    """Say where the running code runs, and for whom. What called what is found in a recorded run."""
+    release = mm.boot.spec.kernel_version.split()[0]
+    comm = task_comm(mm.current)
+    mm.boot.printk.info(f"CPU: {mm.current.cpu} PID: {mm.current.pid} Comm: {comm} Not tainted {release}")
+
+
 @kernel("mm/page_alloc.c", "warn_alloc", left_out="the call stack, cpusets")
 def warn_alloc(mm: Mm, gfp: int, message: str) -> None:
     """Say that a request failed, who asked, and how memory stands; not if the caller asked for silence."""
@@ -32,8 +40,7 @@ def warn_alloc(mm: Mm, gfp: int, message: str) -> None:
     say, comm = mm.boot.printk.info, task_comm(mm.current)
     nodes = node_list(nodes_of(mm.node_has_memory))
     say(f"{comm}: {message}, mode:{gfp:#x}({gfp_text(gfp)}), nodemask=(null),cpuset=/,mems_allowed={nodes}")
-    release = mm.boot.spec.kernel_version.split()[0]
-    say(f"CPU: {mm.current.cpu} PID: {mm.current.pid} Comm: {comm} Not tainted {release}")
+    dump_stack(mm)
     highest = mm.gfp_zone_table[gfp & GFP_ZONEMASK]
     assert highest is not None
     show_mem(mm, highest)

@@ -29,10 +29,12 @@ class Commanded:
     def _command(self, name: str, *args: Any) -> Any:
         names = _names(getattr(type(self), f"_do_{name}"))
         command = Command(name, args, names=names)
-        with self._recorder.command(name, args, names) if self._recorder else nullcontext():
-            result = self._carry_out(command)
-        if self._recorder is None:
-            self._done.append(command)
+        try:
+            with self._recorder.command(name, args, names) if self._recorder else nullcontext():
+                result = self._carry_out(command)
+        finally:
+            if self._recorder is None:  # one that failed has left its traces, too: somebody may have been killed
+                self._done.append(command)
         self.check_laws()
         return result
 

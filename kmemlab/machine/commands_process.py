@@ -15,14 +15,16 @@ from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F40
 from kmemlab.process.exit import do_exit, kernel_wait4
 from kmemlab.process.fork import children, kernel_clone, spawn
 from kmemlab.process.malloc import free, malloc
+from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from kmemlab.process.mmap import brk, do_mmap, vm_munmap
 from kmemlab.process.mprotect import do_mprotect
+from kmemlab.process.signal import check_awake, get_signal
 from kmemlab.process.task_struct import living, running
 from kmemlab.process.user_access import user_access
 from kmemlab.process.walk import user_pfn
 from kmemlab.sim.kernel import invented
-from kmemlab.types.errors import BadRequest, KmemlabError
+from kmemlab.types.errors import BadRequest, KernelPanic, KmemlabError
 
 READ_WRITE = PROT_READ | PROT_WRITE
 MOST_BYTES = 1 << 26
@@ -160,19 +162,27 @@ class ProcessCommands(Commanded):
         return result
 
     def _as_task(self, pid: int, action: Callable[..., Any], *args: Any) -> Any:
-        """Do something as that process; its error is the result."""
+        """Do something as that process; its error is the result. On its way back it may find that it was killed."""
+        processes = self.kernel.processes
         try:
-            task, mm = living(self.kernel.processes, pid)
+            task, mm = living(processes, pid)
+            check_awake(processes, task)
             with running(self.kernel.mm.current, task):
-                return action(mm, *args)
+                result = self._result(action, mm, *args)
+                if not isinstance(result, KernelPanic):
+                    get_signal(processes, task)
+                return result
+        except KmemlabError as error:
+            return error
+
+    def _result(self, action: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return action(*args)
         except KmemlabError as error:
             return error
 
     def _kept_error(self, action: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return action(self.kernel.processes, *args)
-        except KmemlabError as error:
-            return error
+        return self._result(action, self.kernel.processes, *args)
 
     def _do_spawn(self, name: str) -> Any:
         return self._kept_error(spawn, name)
@@ -184,7 +194,8 @@ class ProcessCommands(Commanded):
         processes = self.kernel.processes
         try:
             task, _ = living(processes, pid)
-        except BadRequest as error:
+            check_awake(processes, task)
+        except KmemlabError as error:
             return error
         with running(self.kernel.mm.current, task):
             return do_exit(processes, task, (code & 0xFF) << 8)
@@ -205,21 +216,22 @@ class ProcessCommands(Commanded):
         return self._as_task(pid, brk, addr)
 
     def _do_malloc(self, pid: int, size: int) -> Any:
-        return self._kept_error(malloc, pid, size)
+        return self._as_task(pid, lambda mm: malloc(self.kernel.processes, pid, size))
 
     def _do_user_free(self, pid: int, address: int) -> Any:
-        return self._kept_error(free, pid, address)
+        return self._as_task(pid, lambda mm: free(self.kernel.processes, pid, address))
 
     def _do_user_read(self, pid: int, address: int, size: int) -> Any:
-        return self._kept_error(user_access, pid, address, size)
+        return self._as_task(pid, lambda mm: user_access(self.kernel.processes, pid, address, size))
 
     def _do_user_write(self, pid: int, address: int, data: bytes) -> Any:
-        return self._kept_error(user_access, pid, address, len(data), data)
+        return self._as_task(pid, lambda mm: user_access(self.kernel.processes, pid, address, len(data), data))
 
     def _do_touch(self, pid: int, address: int, length: int, write: int) -> Any:
-        for at in range(address, address + length, 4096):
-            data = b"\1" if write else None
-            result = self._kept_error(user_access, pid, at, 1, data)
-            if isinstance(result, KmemlabError):
-                return result
-        return None
+        data = b"\1" if write else None
+
+        def touch_pages(_mm: MmStruct) -> None:
+            for at in range(address, address + length, 4096):
+                user_access(self.kernel.processes, pid, at, 1, data)
+
+        return self._as_task(pid, touch_pages)

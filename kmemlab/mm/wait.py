@@ -19,7 +19,7 @@ from kmemlab.types.pageflags import PG_locked, PG_uptodate, PG_writeback
 
 # Filled when modules are loaded: what runs each jiffy. Each looks for itself whether it has anything to do.
 DAEMONS: dict[str, Callable[[Mm], None]] = {}
-TURNS = ("kswapd", "flusher")
+TURNS = ("kswapd", "flusher", "oom_reaper")
 """In which order they run, whichever module was loaded first."""
 
 
@@ -69,7 +69,8 @@ def pass_time(mm: Mm, jiffies: int) -> None:
     end = mm.current.jiffies + jiffies
     while mm.current.jiffies < end:
         awake = any(pgdat.kswapd_awake or pgdat.kswapd_sleep_until for pgdat in mm.node_data)
-        if not (mm.disk.pending or awake or mm.wb_start_all or global_node_page_state(mm, NR_FILE_DIRTY)):
+        wanted = mm.disk.pending or awake or mm.wb_start_all or mm.oom_reaper_timers
+        if not (wanted or global_node_page_state(mm, NR_FILE_DIRTY)):
             mm.current.jiffies = end
             return
         tick(mm)

@@ -10,6 +10,7 @@ from kmemlab.alloc.thread_stack import free_thread_stack
 from kmemlab.mm.context import PF_EXITING
 from kmemlab.process.fork import free_task_struct
 from kmemlab.process.mmput import mmput
+from kmemlab.process.oom_reaper import cancel_oom_reaper
 from kmemlab.process.task_struct import (
     EXIT_ZOMBIE,
     INIT_PID,
@@ -39,9 +40,19 @@ def do_exit(processes: Processes, task: TaskStruct, code: int) -> None:
 def exit_mm(processes: Processes, task: TaskStruct) -> None:
     """Let go of the address space."""
     mm = task_mm(processes, task)
+    cancel_oom_reaper(processes, task)
     task.mm = 0
     if mm is not None:
         mmput(mm)
+    if task.memdie:
+        exit_oom_victim(processes, task)
+
+
+@kernel("mm/oom_kill.c", "exit_oom_victim", left_out="waking who waits for it: nobody suspends this machine")
+def exit_oom_victim(processes: Processes, task: TaskStruct) -> None:
+    """A victim of the OOM killer has let go of its memory, and needs the reserves no longer."""
+    task.memdie = 0
+    processes.oom_victims -= 1
 
 
 @kernel("kernel/sched/core.c", "finish_task_switch", left_out="all but the stack of a dead task (put_task_stack)")

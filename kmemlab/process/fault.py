@@ -8,26 +8,34 @@ MMU: #PF, error code ─▶ exc_page_fault ─▶ do_user_addr_fault ┬▶ no V
 from __future__ import annotations
 
 from kmemlab.boot.address_space import task_size as task_size_max
+from kmemlab.mm.ratelimit import ratelimit
 from kmemlab.process.anon_vma import anon_vma_prepare
-from kmemlab.process.memory import (
+from kmemlab.process.fault_page import (
+    FAULT_FLAG_DEFAULT,
     FAULT_FLAG_INSTRUCTION,
+    FAULT_FLAG_TRIED,
     FAULT_FLAG_USER,
     FAULT_FLAG_WRITE,
+    VM_FAULT_ERROR,
+    VM_FAULT_MAJOR,
     VM_FAULT_OOM,
+    VM_FAULT_RETRY,
     VM_FAULT_SIGSEGV,
-    handle_mm_fault,
 )
+from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_WRITE
-from kmemlab.process.task_struct import TaskStruct
+from kmemlab.process.signal import fatal_signal_pending
+from kmemlab.process.task_struct import TaskStruct, processes_of
 from kmemlab.process.unmapped_area import MMAP_MIN_ADDR, RLIMIT_STACK
 from kmemlab.process.vma import STACK_GUARD_GAP, find_vma, find_vma_prev, vm_stat_account
 from kmemlab.process.vma_merge import set_range
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.trap_pf import X86_PF_INSTR, X86_PF_PROT, X86_PF_WRITE
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT
 
+SIGBUS = 7
 SIGSEGV = 11
 PROLOGUE_SIZE = 42
 
@@ -36,30 +44,54 @@ class Segfault(KmemlabError):
     """A program touched what it must not, and was killed by SIGSEGV."""
 
 
-@kernel("arch/x86/mm/fault.c", "do_user_addr_fault", left_out="32-bit programs; retries", formerly=("do_page_fault",))
+class BusError(KmemlabError):
+    """A program touched a page of a mapped file behind the file's end, and was killed by SIGBUS."""
+
+
+@kernel("arch/x86/mm/fault.c", "do_user_addr_fault", left_out="32-bit programs", formerly=("do_page_fault",))
 def do_user_addr_fault(task: TaskStruct, mm: MmStruct, error_code: int, address: int) -> int:
-    """Mend a page fault of a program, or say VM_FAULT_SIGSEGV or VM_FAULT_OOM."""
-    if address >= mm.task_size:
-        return bad_area(task, mm, error_code, address)
-    vma = find_vma(mm, address)
-    if not vma:
-        return bad_area(task, mm, error_code, address)
-    vmas = mm.common.vmas
-    if address < vmas.vm_start[vma] and not expand_stack(mm, vma, address):
-        return bad_area(task, mm, error_code, address)
-    if access_error(error_code, vmas.vm_flags[vma]):
-        return bad_area(task, mm, error_code, address)
-    flags = FAULT_FLAG_USER
+    """Mend a page fault of a program, or say VM_FAULT_SIGSEGV, VM_FAULT_SIGBUS or VM_FAULT_OOM.
+
+    If the disk was waited for, the VMA may be another one by now, so everything begins anew: once.
+    """
+    flags = FAULT_FLAG_DEFAULT | FAULT_FLAG_USER
     if error_code & X86_PF_WRITE:
         flags |= FAULT_FLAG_WRITE
     if error_code & X86_PF_INSTR:
         flags |= FAULT_FLAG_INSTRUCTION
-    result = handle_mm_fault(mm, vma, address, flags)
+    while True:
+        vma = vma_for_access(mm, error_code, address)
+        if not vma:
+            return bad_area(task, mm, error_code, address)
+        result = handle_mm_fault(mm, vma, address, flags)
+        mm_account_fault(task, result, flags)
+        if not result & VM_FAULT_RETRY:
+            break
+        flags |= FAULT_FLAG_TRIED
     if result & VM_FAULT_OOM:
-        pagefault_out_of_memory(mm)
+        pagefault_out_of_memory(task, mm)
+    return result
+
+
+@invented("the middle of do_user_addr_fault", traced=False)
+def vma_for_access(mm: MmStruct, error_code: int, address: int) -> int:
+    """The VMA that has an address, grown down to it if it is a stack, and allows what was tried; else 0."""
+    vma = find_vma(mm, address) if address < mm.task_size else 0
+    vmas = mm.common.vmas
+    if not vma or (address < vmas.vm_start[vma] and not expand_stack(mm, vma, address)):
+        return 0
+    return 0 if access_error(error_code, vmas.vm_flags[vma]) else vma
+
+
+@kernel("mm/memory.c", "mm_account_fault", left_out="perf's events")
+def mm_account_fault(task: TaskStruct, result: int, flags: int) -> None:
+    """Count a fault that is mended: as a major one if the disk was asked for the page, or waited for."""
+    if result & (VM_FAULT_ERROR | VM_FAULT_RETRY):
+        return
+    if result & VM_FAULT_MAJOR or flags & FAULT_FLAG_TRIED:
+        task.maj_flt += 1
     else:
         task.min_flt += 1
-    return result
 
 
 @kernel("arch/x86/mm/fault.c", "access_error", left_out="protection keys, SGX", traced=False)
@@ -90,9 +122,13 @@ def expand_stack(mm: MmStruct, vma: int, address: int) -> bool:
 
 
 @kernel("mm/oom_kill.c", "pagefault_out_of_memory", left_out="control groups")
-def pagefault_out_of_memory(mm: MmStruct) -> None:
-    """There was no page: the program will fault again, and perhaps there is one then."""
-    mm.common.mm.boot.printk.info("Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF")
+def pagefault_out_of_memory(task: TaskStruct, mm: MmStruct) -> None:
+    """There was no page: the program will fault again, and perhaps there is one then; unless it is killed."""
+    current, processes = mm.common.mm.current, processes_of(mm.common.mm)
+    if fatal_signal_pending(task) or processes is None:
+        return
+    if ratelimit(processes.pfoom_rs, current, "pagefault_out_of_memory"):
+        current.printk.info("Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF")
 
 
 @kernel("arch/x86/mm/fault.c", "__bad_area_nosemaphore", formerly=("bad_area", "bad_area_access_error"))

@@ -30,6 +30,11 @@ MAX_MAP_COUNT = 512  # VMAs of one process; Linux allows 65530
 MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES = range(4)
 NR_MM_COUNTERS = 4
 
+# Bits of mm_struct.flags.
+MMF_OOM_SKIP = 21  # nothing more is to be had of it: the OOM killer passes it over
+MMF_UNSTABLE = 22  # its pages have been taken while it was still there
+MMF_OOM_REAP_QUEUED = 25  # the OOM reaper will look at it
+
 
 @kernel(
     "include/linux/mm_types.h",
@@ -140,6 +145,7 @@ class MmStruct(Struct):
     hiwater_rss = Cell()
     hiwater_vm = Cell()
     pgtables_bytes = Cell()
+    flags = Cell()  # MMF_…
 
     vma: Column
     rss_stat: Column

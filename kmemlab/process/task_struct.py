@@ -44,7 +44,8 @@ class TaskStruct(Struct):
     stack = U64Cell()  # 0 once it is dead
     ip = U64Cell()  # the registers of the program
     sp = U64Cell()
-    min_flt = Cell()
+    min_flt = Cell()  # page faults, and those that waited for the disk
+    maj_flt = Cell()
     oom_score_adj = Cell()
     tasks = Cell()  # its place in the list of all tasks: the later a task began, the larger
     state = Cell()  # TASK_RUNNING or TASK_UNINTERRUPTIBLE (C: __state)
@@ -122,7 +123,9 @@ def running(current: Context, task: TaskStruct) -> Iterator[None]:
     try:
         yield
     finally:
-        current.pid, current.oom_victim = before[0], before[2]
+        # A victim stays one, also where it ran within what it did itself.
+        current.oom_victim = int(bool(before[2] or (before[0] == task.pid and task.oom_mm)))
+        current.pid = before[0]
         set_task_comm(current, before[1])
 
 

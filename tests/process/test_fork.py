@@ -11,9 +11,10 @@ from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import check_conservation
 from kmemlab.process.proc_caches import new_object
+from kmemlab.process.signal import Killed
 from kmemlab.process.task_struct import NR_TASKS
 from kmemlab.sim.livepatch import livepatch
-from kmemlab.types.errors import BadRequest, KernelPanic, MustWait, OutOfMemory, TooLarge
+from kmemlab.types.errors import BadRequest, MustWait, OutOfMemory, TooLarge
 from tests.process.space import PAGE, R, machine_of, mm_of, ranges
 
 CACHES = ("task_struct_cachep", "mm_cachep", "vm_area_cachep", "anon_vma_cachep")
@@ -218,15 +219,17 @@ def test_the_timeline_shows_the_way_of_a_fault() -> None:
 
 
 def test_memory_runs_out() -> None:
-    """A program that takes all there is gets an error at last, and the machine is well."""
+    """A program that takes all there is gets killed at last, and the machine is well."""
     machine = machine_of()
     pid = machine.spawn("hog")
-    address = machine.mmap(pid, 1 << 30)
-    with pytest.raises((OutOfMemory, KernelPanic)):
-        machine.touch(pid, address, 1 << 30)
+    address = machine.mmap(pid, 60 << 20)
+    machine.mmap(pid, 60 << 20)
+    with pytest.raises(Killed):
+        machine.touch(pid, address - (60 << 20), 120 << 20)
     for zone in machine.zones:
         check_conservation(zone)
-    machine.sys_exit(pid)
+    with pytest.raises(BadRequest, match="no process"):
+        machine.sys_exit(pid)
     machine.check()
 
 
