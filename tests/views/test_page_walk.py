@@ -125,7 +125,7 @@ def test_the_form_is_answered_with_new_steps_or_with_a_reason() -> None:
     assert walk.mmu.tlb.slots() == ()
     for number in range(4, 120):
         widget.asked = {"address": f"{BASE + number * 0x200000:x}", "what": "read", "who": "kernel", "number": number}
-    assert len(walk.steps) <= 240 + 8
+    assert len(walk.steps) <= 80 + 8
     assert 0 <= widget.cursor < len(walk.steps)
 
 
