@@ -35,10 +35,12 @@ class Files(Struct):
     ra_size: Column
     ra_async_size: Column
     prev_index: Column  # the page that was read last, plus 1
+    mmap_miss: Column  # pages that programs touched in a mapping and that were not there, less those that were
 
     def __init__(self) -> None:
         self.name = column("B", (MAX_FILES + 1) * NAME_LEN)
-        for field in ("mapping", "first_block", "nr_pages", "ra_start", "ra_size", "ra_async_size", "prev_index"):
+        for field in ("mapping", "first_block", "nr_pages", "ra_start", "ra_size", "ra_async_size", "prev_index",
+                      "mmap_miss"):  # fmt: skip
             setattr(self, field, column("q", MAX_FILES + 1))
 
 

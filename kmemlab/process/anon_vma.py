@@ -60,12 +60,13 @@ def unlink_anon_vmas(common: ProcessMemory, vma: int) -> None:
         give_anon_vma(anon_vmas, anon_vma)
 
 
-@kernel("mm/mmap.c", "anon_vma_compatible", left_out="files, memory policies", traced=False)
+@kernel("mm/mmap.c", "anon_vma_compatible", left_out="memory policies", traced=False)
 def anon_vma_compatible(common: ProcessMemory, a: int, b: int) -> bool:
     """Whether two VMAs, the second right behind the first, could be one if a mprotect made their rights the same."""
     vmas = common.vmas
     return (
         vmas.vm_end[a] == vmas.vm_start[b]
+        and vmas.vm_file[a] == vmas.vm_file[b]
         and not (vmas.vm_flags[a] ^ vmas.vm_flags[b]) & ~VM_ACCESS_FLAGS
         and vmas.vm_pgoff[b] == vmas.vm_pgoff[a] + (vmas.vm_start[b] - vmas.vm_start[a] >> PAGE_SHIFT)
     )

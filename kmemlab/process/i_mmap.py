@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kmemlab.process.mm_struct import IMmap, ProcessMemory
-from kmemlab.process.vma import vma_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head, list_add_tail, list_del, list_for_each
+from kmemlab.types.units import PAGE_SHIFT
 
 
 @kernel("include/linux/fs.h", "file_inode", left_out="vma->vm_file->f_mapping in one", traced=False)
@@ -56,5 +56,5 @@ def vma_interval_tree_foreach(common: ProcessMemory, mapping: int, first: int, l
     vmas = common.vmas
     for vma in vmas_of_mapping(common.i_mmap, mapping):
         pgoff = vmas.vm_pgoff[vma]
-        if pgoff <= last and first < pgoff + vma_pages(vmas, vma):
+        if pgoff <= last and first < pgoff + (vmas.vm_end[vma] - vmas.vm_start[vma] >> PAGE_SHIFT):
             yield vma

@@ -1,39 +1,42 @@
 """Page faults that give a program what it was promised: a page of zeros, or a page of its own where it shared one.
 
 handle_mm_fault ─▶ handle_pte_fault ┬▶ entry empty:    do_anonymous_page   read: the zero page; write: a new page
+                                    │                  do_fault            a page of a file: file_fault.py
                                     └▶ write, no RW:   do_wp_page ┬▶ nobody else has it: wp_page_reuse
-                                                                  └▶ shared: wp_page_copy
+                                                                  ├▶ shared: wp_page_copy
+                                                                  └▶ a file's, mapped shared: wp_page_shared
 """
 
 from __future__ import annotations
 
-from kmemlab.alloc.page_api import alloc_page
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_add_lru, lru_add_drain
-from kmemlab.mm.page_state import page_has_flag, set_page_flag
+from kmemlab.mm.page_free import put_page
+from kmemlab.mm.page_mapping import page_anon
+from kmemlab.mm.page_state import page_has_flag, page_ref_inc
 from kmemlab.mm.vm_event import PGFAULT
-from kmemlab.process.anon_vma import anon_vma_prepare
-from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct, add_mm_counter
-from kmemlab.process.mman import VM_WRITE, pte_present, vm_get_page_prot
+from kmemlab.process.fault_page import (
+    FAULT_FLAG_WRITE,
+    VM_FAULT_OOM,
+    VM_FAULT_WRITE,
+    copy_user_highpage,
+    maybe_mkwrite,
+    new_anonymous_page,
+    wp_page_reuse,
+)
+from kmemlab.process.file_fault import do_fault, wp_page_shared
+from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, MmStruct, add_mm_counter
+from kmemlab.process.mman import VM_SHARED, pte_present, vm_get_page_prot
 from kmemlab.process.pgtable import flush_tlb_mm_range, pte_alloc
 from kmemlab.process.rmap import page_add_new_anon_rmap, page_anon_exclusive, page_move_anon_rmap, page_remove_rmap
 from kmemlab.process.zap import free_page_and_swap_cache, vm_normal_page
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
-from kmemlab.types.gfp import __GFP_ZERO, GFP_HIGHUSER_MOVABLE
-from kmemlab.types.pageflags import PG_lru, PG_uptodate
+from kmemlab.types.gfp import __GFP_ZERO
+from kmemlab.types.pageflags import PG_lru
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
-
-FAULT_FLAG_WRITE = 0x01
-FAULT_FLAG_USER = 0x40
-FAULT_FLAG_INSTRUCTION = 0x100
-
-# What a handler says; VM_FAULT_WRITE comes where a page was copied or reused.
-VM_FAULT_OOM = 0x1
-VM_FAULT_SIGSEGV = 0x40
-VM_FAULT_WRITE = 0x8
 
 
 @kernel("arch/x86/include/asm/pgtable.h", "ZERO_PAGE", formerly=("empty_zero_page",), traced=False)
@@ -54,16 +57,17 @@ def handle_mm_fault(mm: MmStruct, vma: int, address: int, flags: int) -> int:
     return handle_pte_fault(mm, vma, address, ptep, flags)
 
 
-@kernel("mm/memory.c", "handle_pte_fault", left_out="files, swap, NUMA hints", lock="the page table's lock")
+@kernel("mm/memory.c", "handle_pte_fault", left_out="swap, NUMA hints", lock="the page table's lock")
 def handle_pte_fault(mm: MmStruct, vma: int, address: int, ptep: int, flags: int) -> int:
     """What is to be done depends on the entry: empty, or there but not for writing, or good already."""
     entry = get_entry(mm.tables, ptep)
     if not entry:
-        return do_anonymous_page(mm, vma, address, ptep, flags)
+        missing = do_fault if mm.common.vmas.vm_file[vma] else do_anonymous_page
+        return missing(mm, vma, address, ptep, flags)
     assert pte_present(entry), "an entry of another kind than pages that are present"
     if flags & FAULT_FLAG_WRITE:
         if not entry & PAGE_RW:
-            return do_wp_page(mm, vma, address, ptep, entry)
+            return do_wp_page(mm, vma, address, ptep, entry, flags)
         entry |= PAGE_DIRTY
     set_entry(mm.tables, ptep, entry | PAGE_ACCESSED)
     flush_tlb_mm_range(mm, address, address + PAGE_SIZE)
@@ -89,82 +93,76 @@ def do_anonymous_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: in
     return 0
 
 
-@kernel("include/linux/highmem.h", "alloc_zeroed_user_highpage_movable", left_out="control groups")
-def new_anonymous_page(mm: MmStruct, vma: int, gfp: int) -> int | None:
-    """A page for a program, movable and from HighMem if there is any; None if there is no memory, or no anon_vma."""
-    if not anon_vma_prepare(mm, vma):
-        return None
-    pfn = alloc_page(mm.common.mm, GFP_HIGHUSER_MOVABLE | gfp)
-    if pfn is not None:
-        set_page_flag(mm.common.mm.page, pfn, PG_uptodate)
-    return pfn
-
-
-@kernel("include/linux/mm.h", "maybe_mkwrite", traced=False)
-def maybe_mkwrite(entry: int, vm_flags: int) -> int:
-    """The entry with RW, if the VMA may be written."""
-    return entry | PAGE_RW if vm_flags & VM_WRITE else entry
-
-
-@kernel("mm/memory.c", "do_wp_page", left_out="shared memory, KSM, the swap cache", lock="the page table's lock")
-def do_wp_page(mm: MmStruct, vma: int, address: int, ptep: int, entry: int) -> int:
+@kernel("mm/memory.c", "do_wp_page", left_out="KSM, the swap cache", lock="the page table's lock")
+def do_wp_page(mm: MmStruct, vma: int, address: int, ptep: int, entry: int, flags: int) -> int:
     """A write to a page that is there, read-only, in a VMA that may be written: copy on write.
 
-    A page that is this process's alone, or that nobody else refers to any more, needs no copy.
+    A page that is this process's alone, or that nobody else refers to any more, needs no copy; nor does a page of a
+    file that is mapped to be shared.
     """
     page = mm.common.mm.page
     pfn = vm_normal_page(mm.tables, entry)
     if pfn is None:
         return wp_page_copy(mm, vma, address, ptep, None)
-    if not page_anon_exclusive(page, pfn):
-        if page.refcount[pfn] <= 3 and not page_has_flag(page, pfn, PG_lru):
-            lru_add_drain(mm.common.mm)  # a batch may still refer to it
-        if page.refcount[pfn] != 1:
-            return wp_page_copy(mm, vma, address, ptep, pfn)
-        page_move_anon_rmap(mm.common, pfn, vma)
-    wp_page_reuse(mm, vma, address, ptep, entry)
-    return VM_FAULT_WRITE
+    if page_anon(page, pfn):
+        if not page_anon_exclusive(page, pfn):
+            if not nobody_else_has(mm.common.mm, pfn):
+                return wp_page_copy(mm, vma, address, ptep, pfn)
+            page_move_anon_rmap(mm.common, pfn, vma)
+        wp_page_reuse(mm, vma, address, ptep, entry)
+        return VM_FAULT_WRITE
+    if mm.common.vmas.vm_flags[vma] & VM_SHARED:
+        return wp_page_shared(mm, vma, address, ptep, pfn, flags)
+    return wp_page_copy(mm, vma, address, ptep, pfn)
 
 
-@kernel("mm/memory.c", "wp_page_reuse")
-def wp_page_reuse(mm: MmStruct, vma: int, address: int, ptep: int, entry: int) -> None:
-    """Let the process write into the page that it has."""
-    vm_flags = mm.common.vmas.vm_flags[vma]
-    set_entry(mm.tables, ptep, maybe_mkwrite(entry | PAGE_ACCESSED | PAGE_DIRTY, vm_flags))
-    flush_tlb_mm_range(mm, address, address + PAGE_SIZE)
-    mm.common.pgreuse += 1
+@invented("a part of do_wp_page")
+def nobody_else_has(mm: Mm, pfn: int) -> bool:
+    """Whether an anonymous page that was shared is one process's alone again: nobody else refers to it any more."""
+    page = mm.page
+    if page.refcount[pfn] <= 3 and not page_has_flag(page, pfn, PG_lru):
+        lru_add_drain(mm)  # a batch may still refer to it
+    return page.refcount[pfn] == 1
 
 
-@kernel("mm/memory.c", "wp_page_copy", left_out="files, control groups, being overtaken by another CPU")
+@kernel("mm/memory.c", "wp_page_copy", left_out="control groups; devices' memory")
 def wp_page_copy(mm: MmStruct, vma: int, address: int, ptep: int, old_pfn: int | None) -> int:
     """Give the process a copy of a shared page, or a page of zeros instead of the zero page."""
-    common = mm.common
+    page_alloc = mm.common.mm
+    entry = get_entry(mm.tables, ptep)
+    if old_pfn is not None:
+        page_ref_inc(page_alloc.page, old_pfn)
     pfn = new_anonymous_page(mm, vma, __GFP_ZERO if old_pfn is None else 0)
-    if pfn is None:
-        return VM_FAULT_OOM
-    if old_pfn is None:
+    result = VM_FAULT_OOM if pfn is None else 0
+    if pfn is not None and old_pfn is not None:
+        copy_user_highpage(page_alloc, pfn, old_pfn)
+    # The request for a page may have made reclaim take the old page out of this very table.
+    if pfn is not None and get_entry(mm.tables, ptep) == entry:
+        replace_page(mm, vma, address, ptep, old_pfn, pfn)
+        result = VM_FAULT_WRITE
+    elif pfn is not None:
+        put_page(page_alloc, pfn)
+    if old_pfn is not None:
+        put_page(page_alloc, old_pfn)
+    return result
+
+
+@invented("the middle of wp_page_copy, under the page table's lock")
+def replace_page(mm: MmStruct, vma: int, address: int, ptep: int, old_pfn: int | None, pfn: int) -> None:
+    """Let an entry name a new page of this process instead of an old one."""
+    common = mm.common
+    if old_pfn is None or not page_anon(common.mm.page, old_pfn):
         add_mm_counter(mm, MM_ANONPAGES, 1)
-    else:
-        copy_user_highpage(common.mm, pfn, old_pfn)
-    vm_flags = common.vmas.vm_flags[vma]
+    if old_pfn is not None and not page_anon(common.mm.page, old_pfn):
+        add_mm_counter(mm, MM_FILEPAGES, -1)
     # Cleared and flushed first: no CPU may see the old page through one entry and the new one through another.
     set_entry(mm.tables, ptep, 0)
     flush_tlb_mm_range(mm, address, address + PAGE_SIZE)
     page_add_new_anon_rmap(common, pfn, vma, address)
     folio_add_lru(common.mm, pfn)
+    vm_flags = common.vmas.vm_flags[vma]
     prot = vm_get_page_prot(common.mm.boot, vm_flags)
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | maybe_mkwrite(prot | PAGE_DIRTY, vm_flags))
     if old_pfn is not None:
         page_remove_rmap(common.mm, old_pfn)
         free_page_and_swap_cache(common.mm, old_pfn)
-    return VM_FAULT_WRITE
-
-
-@kernel("include/linux/highmem.h", "copy_user_highpage", left_out="kmap_local: we copy by physical addresses")
-def copy_user_highpage(mm: Mm, to: int, source: int) -> None:
-    """Copy a page."""
-    ram = mm.boot.ram
-    if ram.place[source]:
-        ram.write_bytes(to << PAGE_SHIFT, ram.read_bytes(source << PAGE_SHIFT, PAGE_SIZE))
-    else:
-        ram.fill_pages(to, 1, ram.filled[source])

@@ -59,6 +59,21 @@ def vm_get_page_prot(boot: Boot, vm_flags: int) -> int:
     return prot
 
 
+@kernel("mm/mmap.c", "vma_set_page_prot", formerly=("vma_wants_writenotify",), left_out="keeping it in the VMA")
+def vma_page_prot(boot: Boot, vm_flags: int) -> int:
+    """The bits of a new entry where the kernel wants to hear of the first write: no RW in a shared VMA either.
+
+    All that can be shared here are pages of files, and they become dirty by that fault.
+    """
+    return vm_get_page_prot(boot, vm_flags & ~VM_SHARED)
+
+
+@kernel("mm/internal.h", "is_cow_mapping", traced=False)
+def is_cow_mapping(vm_flags: int) -> bool:
+    """Whether a write in a VMA makes a copy: it is private, and could be written."""
+    return vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+
+
 @kernel("arch/x86/include/asm/pgtable.h", "pte_present", traced=False)
 def pte_present(entry: int) -> bool:
     """Whether an entry holds a page, even one that nobody may touch."""

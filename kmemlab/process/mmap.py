@@ -8,17 +8,21 @@ brk   ──▶ do_brk_flags (up), do_munmap (down)
 from __future__ import annotations
 
 from kmemlab.process.anon_vma import unlink_anon_vmas
+from kmemlab.process.i_mmap import unlink_file_vma
 from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct, update_hiwater_vm
 from kmemlab.process.mman import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
+    MAP_SHARED,
     VM_ACCOUNT,
     VM_DATA_FLAGS,
     VM_MAYEXEC,
     VM_MAYREAD,
+    VM_MAYSHARE,
     VM_MAYWRITE,
+    VM_SHARED,
     VM_WRITE,
     calc_vm_prot_bits,
 )
@@ -42,13 +46,14 @@ from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
 
 
-@kernel("mm/mmap.c", "do_mmap", left_out="files, MAP_SHARED, locked and populated mappings", lock="mm->mmap_lock")
-def do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int) -> int:
-    """Give a program `length` bytes of zeros with the rights PROT_…; their address.
+@kernel("mm/mmap.c", "do_mmap", left_out="shared memory, populated mappings", lock="mm->mmap_lock")
+def do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: int = 0, pgoff: int = 0) -> int:
+    """Give a program `length` bytes with the rights PROT_…: zeros, or those of a file from page `pgoff` on; their
+    address. The program has opened the file for reading and writing.
 
     Raises `OutOfMemory` where there is no room, `BadRequest` for arguments that make no sense.
     """
-    check_mmap(length, prot, flags)
+    check_mmap(length, prot, flags, file, pgoff)
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
     length = round_up(length, PAGE_SIZE)
@@ -58,20 +63,26 @@ def do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int) -> int:
     if flags & MAP_FIXED_NOREPLACE and find_vma_intersection(mm, addr, addr + length):
         raise BadRequest(f"EEXIST: something is mapped at {addr:#x}", where="mmap", remedy="take another address")
     vm_flags = calc_vm_prot_bits(prot) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    return mmap_region(mm, addr, length, vm_flags | (VM_ACCOUNT if vm_flags & VM_WRITE else 0))
+    if flags & MAP_SHARED:
+        vm_flags |= VM_SHARED | VM_MAYSHARE
+    elif vm_flags & VM_WRITE:
+        vm_flags |= VM_ACCOUNT
+    return mmap_region(mm, addr, length, vm_flags, file, pgoff if file else addr >> PAGE_SHIFT)
 
 
 @invented("what do_mmap refuses at once")
-def check_mmap(length: int, prot: int, flags: int) -> None:
+def check_mmap(length: int, prot: int, flags: int, file: int, pgoff: int) -> None:
     """Raise `BadRequest` for a length of 0, rights that don't exist, and kinds of mappings that there are not here."""
+    if pgoff < 0 or pgoff + length >= 1 << 62:
+        raise BadRequest(f"EOVERFLOW: page {pgoff} of a file", where="mmap", remedy="begin at 0 or behind it")
     if length <= 0 or prot & ~7:
         raise BadRequest(f"EINVAL: length {length}, prot {prot:#x}", where="mmap", remedy="ask for a byte at least")
-    known = MAP_PRIVATE | MAP_ANONYMOUS
-    if flags & known != known or flags & ~(known | MAP_FIXED | MAP_FIXED_NOREPLACE):
+    kind = flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE)
+    if kind not in ((MAP_PRIVATE, MAP_SHARED) if file else (MAP_PRIVATE | MAP_ANONYMOUS,)):
         raise BadRequest(
             f"EINVAL: flags {flags:#x}",
             where="mmap",
-            remedy="ask for MAP_PRIVATE | MAP_ANONYMOUS: files and shared memory can't be mapped here",
+            remedy="ask for MAP_PRIVATE | MAP_ANONYMOUS, or with a file for MAP_PRIVATE or MAP_SHARED",
         )
 
 
@@ -82,21 +93,21 @@ def too_many_vmas() -> OutOfMemory:
                        remedy="unmap some")  # fmt: skip
 
 
-@kernel("mm/mmap.c", "mmap_region", left_out="files; how much memory may be promised", lock="mm->mmap_lock")
-def mmap_region(mm: MmStruct, addr: int, length: int, vm_flags: int) -> int:
+@kernel("mm/mmap.c", "mmap_region", left_out="how much memory may be promised", lock="mm->mmap_lock")
+def mmap_region(mm: MmStruct, addr: int, length: int, vm_flags: int, file: int, pgoff: int) -> int:
     """Map [addr, addr + length), whatever was there before; joined with a neighbour where that is possible."""
     end = addr + length
     do_munmap(mm, addr, length)
     _, prev = find_vma_prev(mm, addr)
-    if not vma_merge(mm, prev, addr, end, vm_flags, 0, addr >> PAGE_SHIFT):
-        new_vma(mm, addr, end, vm_flags)
+    if not vma_merge(mm, prev, addr, end, vm_flags, 0, pgoff, file):
+        new_vma(mm, addr, end, vm_flags, file, pgoff)
     vm_stat_account(mm, vm_flags, length >> PAGE_SHIFT)
     return addr
 
 
 @invented("the middle part of mmap_region, of do_brk_flags and of __bprm_mm_init")
-def new_vma(mm: MmStruct, start: int, end: int, vm_flags: int) -> int:
-    """A VMA of its own for [start, end). Raises `OutOfMemory`."""
+def new_vma(mm: MmStruct, start: int, end: int, vm_flags: int, file: int = 0, pgoff: int = 0) -> int:
+    """A VMA of its own for [start, end), perhaps of a file from page `pgoff` on. Raises `OutOfMemory`."""
     if mm.map_count >= MAX_MAP_COUNT:
         raise too_many_vmas()
     vma = vm_area_alloc(mm)
@@ -104,7 +115,7 @@ def new_vma(mm: MmStruct, start: int, end: int, vm_flags: int) -> int:
         raise no_object()
     vmas = mm.common.vmas
     vmas.vm_start[vma], vmas.vm_end[vma], vmas.vm_flags[vma] = start, end, vm_flags
-    vmas.vm_pgoff[vma] = start >> PAGE_SHIFT
+    vmas.vm_file[vma], vmas.vm_pgoff[vma] = file, pgoff if file else start >> PAGE_SHIFT
     vma_link(mm, vma)
     return vma
 
@@ -146,6 +157,7 @@ def remove_mt(mm: MmStruct, vmas_gone: list[int]) -> None:
     for vma in vmas_gone:
         vm_stat_account(mm, vmas.vm_flags[vma], -vma_pages(vmas, vma))
         unlink_anon_vmas(mm.common, vma)
+        unlink_file_vma(mm.common, vma)
         vm_area_free(mm, vma)
 
 

@@ -6,6 +6,7 @@ mmput ─▶ exit_mmap ─▶ zap_pte_range, free_pgd_range, VMAs ─▶ __mmdro
 from __future__ import annotations
 
 from kmemlab.process.anon_vma import unlink_anon_vmas
+from kmemlab.process.i_mmap import unlink_file_vma
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.pgtable import free_pgd_range, pgd_free
 from kmemlab.process.proc_caches import free_object
@@ -34,6 +35,7 @@ def exit_mmap(mm: MmStruct) -> None:
         free_pgd_range(mm, vmas.vm_start[first], vmas.vm_end[last], 0, NO_CEILING)
     for at in range(mm.map_count):
         unlink_anon_vmas(mm.common, mm.vma[at])
+        unlink_file_vma(mm.common, mm.vma[at])
         vm_area_free(mm, mm.vma[at])
         mm.vma[at] = 0
 

@@ -14,7 +14,7 @@ from kmemlab.process.mman import (
     VM_SHARED,
     VM_WRITE,
     calc_vm_prot_bits,
-    vm_get_page_prot,
+    vma_page_prot,
 )
 from kmemlab.process.mmap import no_object, too_many_vmas
 from kmemlab.process.pgtable import flush_tlb_mm_range, present_ptes
@@ -62,7 +62,7 @@ def mprotect_fixup(mm: MmStruct, vma: int, prev: int, start: int, end: int, newf
     if newflags & VM_WRITE and not oldflags & (VM_ACCOUNT | VM_WRITE | VM_SHARED):
         newflags |= VM_ACCOUNT
     pgoff = vmas.vm_pgoff[vma] + (start - vmas.vm_start[vma] >> PAGE_SHIFT)
-    merged = vma_merge(mm, prev, start, end, newflags, vmas.anon_vma[vma], pgoff)
+    merged = vma_merge(mm, prev, start, end, newflags, vmas.anon_vma[vma], pgoff, vmas.vm_file[vma])
     if not merged:
         cut_out(mm, vma, start, end)
     vma = find_vma(mm, start)
@@ -87,19 +87,21 @@ def cut_out(mm: MmStruct, vma: int, start: int, end: int) -> None:
 @kernel("mm/mprotect.c", "change_protection", left_out="swap entries, NUMA hints, huge pages, userfaultfd")
 def change_protection(mm: MmStruct, start: int, end: int, vm_flags: int) -> None:
     """Let the entries of [start, end) have the rights of the VMA; a page of this process alone gets RW at once."""
-    prot = vm_get_page_prot(mm.common.mm.boot, vm_flags)
+    prot = vma_page_prot(mm.common.mm.boot, vm_flags)
     for _, entryp in present_ptes(mm.tables, start, end):
         old = get_entry(mm.tables, entryp)
         entry = old & (mm.tables.layout.address_mask | PTE_KEPT) | prot
-        if vm_flags & VM_WRITE and can_change_pte_writable(mm, entry):
+        if vm_flags & VM_WRITE and can_change_pte_writable(mm, entry, vm_flags):
             entry |= PAGE_RW
         set_entry(mm.tables, entryp, entry)
     flush_tlb_mm_range(mm, start, end)
 
 
-@kernel("mm/mprotect.c", "can_change_pte_writable", left_out="soft-dirty, userfaultfd, shared mappings", traced=False)
-def can_change_pte_writable(mm: MmStruct, entry: int) -> bool:
-    """Whether a page may be written without a fault that makes it the process's own: it is that already."""
+@kernel("mm/mprotect.c", "can_change_pte_writable", left_out="soft-dirty, userfaultfd", traced=False)
+def can_change_pte_writable(mm: MmStruct, entry: int, vm_flags: int) -> bool:
+    """Whether a page may be written without a fault: that has made it the process's own, or the file's page dirty."""
+    if not entry & PAGE_DIRTY or vm_flags & VM_SHARED:
+        return bool(entry & PAGE_DIRTY)
     pfn = vm_normal_page(mm.tables, entry)
     page = mm.common.mm.page
-    return bool(entry & PAGE_DIRTY) and pfn is not None and page_anon(page, pfn) and page_anon_exclusive(page, pfn)
+    return pfn is not None and page_anon(page, pfn) and page_anon_exclusive(page, pfn)

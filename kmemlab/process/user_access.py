@@ -25,8 +25,8 @@ SIGNALS: dict[type[Exception], int] = {Segfault: SIGSEGV, BusError: SIGBUS, Kill
 def user_access(processes: Processes, pid: int, address: int, size: int, data: bytes | None = None) -> bytes:
     """Read `size` bytes at an address of a program, or write `data` there; what was read.
 
-    Raises `Segfault` where the program may not, `BusError` behind the end of a file, `Killed` where the OOM killer chose it (then it is dead), `OutOfMemory`
-    where there is no page for it all the same: what lies below the page in question is done.
+    Raises `Segfault` where the program may not, `BusError` behind the end of a file, `Killed` where the OOM killer
+    chose it (then it is dead), `OutOfMemory` where there is no page for it all the same: what lies below is done.
     """
     task, mm = living(processes, pid)
     common = processes.common

@@ -6,6 +6,7 @@ address   0 ····|rw [heap]|·······|r--|rw-|····|rw [stack]|···
 
 from __future__ import annotations
 
+from kmemlab.process.i_mmap import vma_link_file
 from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct, Vmas, give_slot, take_slot
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 from kmemlab.process.proc_caches import free_object, new_object
@@ -94,6 +95,7 @@ def vm_area_dup(mm: MmStruct, orig: int) -> int:
         vmas = mm.common.vmas
         vmas.vm_start[vma], vmas.vm_end[vma] = vmas.vm_start[orig], vmas.vm_end[orig]
         vmas.vm_flags[vma], vmas.vm_pgoff[vma] = vmas.vm_flags[orig], vmas.vm_pgoff[orig]
+        vmas.vm_file[vma] = vmas.vm_file[orig]
     return vma
 
 
@@ -105,9 +107,9 @@ def vm_area_free(mm: MmStruct, vma: int) -> None:
     give_slot(common.vmas, vma)
 
 
-@kernel("mm/mmap.c", "vma_link", left_out="the files' trees", formerly=("insert_vm_struct",), lock="mm->mmap_lock")
+@kernel("mm/mmap.c", "vma_link", formerly=("insert_vm_struct",), lock="mm->mmap_lock")
 def vma_link(mm: MmStruct, vma: int) -> None:
-    """Put a VMA in its place among the others of the process.
+    """Put a VMA in its place among the others of the process, and on the list of the file that it maps.
 
     Raises `TooLarge` when the process has as many as this machine has room for.
     """
@@ -119,6 +121,7 @@ def vma_link(mm: MmStruct, vma: int) -> None:
         mm.vma[at] = mm.vma[at - 1]
     mm.vma[place] = vma
     mm.map_count = count + 1
+    vma_link_file(mm.common, vma)
 
 
 @kernel("mm/mmap.c", "vma_mas_remove", formerly=("vma_rb_erase",), lock="mm->mmap_lock", traced=False)

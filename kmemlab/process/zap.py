@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from kmemlab.boot.pgtable import PageTables, get_entry, set_entry
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.lru import folio_mark_accessed
 from kmemlab.mm.page_free import put_page
-from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct, add_mm_counter, update_hiwater_rss
+from kmemlab.mm.page_mapping import page_anon
+from kmemlab.mm.page_writeback import folio_mark_dirty
+from kmemlab.process.mm_struct import MmStruct, add_mm_counter, update_hiwater_rss
 from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import flush_tlb_mm_range, free_pgd_range, present_ptes
-from kmemlab.process.rmap import page_remove_rmap
+from kmemlab.process.rmap import mm_counter, page_remove_rmap
 from kmemlab.process.vma import find_vma, find_vma_prev
-from kmemlab.sim.kernel import kernel
-from kmemlab.types.pgtable import PAGE_SPECIAL
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_SHIFT
 
 NO_CEILING = 1 << 64
@@ -33,13 +36,13 @@ def vm_normal_page(tables: PageTables, entry: int) -> int | None:
 def free_page_and_swap_cache(mm: Mm, pfn: int) -> None:
     """Let go of a page that one page table less maps. If it was the last, it is of no anon_vma any more; it is free as
     soon as no batch on its way to the LRU lists refers to it."""
-    if not mm.page.mapcount[pfn]:
+    if not mm.page.mapcount[pfn] and page_anon(mm.page, pfn):
         mm.page.mapping[pfn] = 0
         mm.page.index[pfn] = 0
     put_page(mm, pfn)
 
 
-@kernel("mm/memory.c", "zap_pte_range", left_out="files, swap entries, huge pages", formerly=("zap_page_range",))
+@kernel("mm/memory.c", "zap_pte_range", left_out="swap entries, huge pages", formerly=("zap_page_range",))
 def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
     """Clear every entry of [addr, end), flush, and let go of the pages."""
     pages = []
@@ -49,13 +52,24 @@ def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
         set_entry(mm.tables, entryp, 0)
         pfn = vm_normal_page(mm.tables, entry)
         if pfn is not None:
+            keep_what_the_cpu_noted(mm.common.mm, pfn, entry)
+            add_mm_counter(mm, mm_counter(mm.common.mm.page, pfn), -1)
             page_remove_rmap(mm.common.mm, pfn)
-            add_mm_counter(mm, MM_ANONPAGES, -1)
             pages.append(pfn)
     flush_tlb_mm_range(mm, addr, end)
     # Only now: as long as the CPU remembers an entry, the program could still write into the page.
     for pfn in pages:
         free_page_and_swap_cache(mm.common.mm, pfn)
+
+
+@invented("a part of zap_pte_range")
+def keep_what_the_cpu_noted(mm: Mm, pfn: int, entry: int) -> None:
+    """An entry of a file's page goes: that it was written or read is the page's affair from now on."""
+    if not page_anon(mm.page, pfn):
+        if entry & PAGE_DIRTY:
+            folio_mark_dirty(mm, pfn)
+        if entry & PAGE_ACCESSED:
+            folio_mark_accessed(mm, pfn)
 
 
 @kernel("mm/mmap.c", "unmap_region", lock="mm->mmap_lock")
