@@ -20,6 +20,7 @@ from kmemlab.mm.mempolicy import Mempolicy
 from kmemlab.mm.memtype import Memtypes
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS
+from kmemlab.mm.swap_info import Swap
 from kmemlab.mm.vm_event import NR_VM_EVENT_ITEMS
 from kmemlab.mm.vmalloc import Vmalloc
 from kmemlab.mm.vmap_block import vmap_block_pages
@@ -137,7 +138,9 @@ class Mm(Struct):
         self.gfp_allowed_mask = GFP_BOOT_MASK
         self.disk = Disk()
         self.files = Files()
-        self.mappings = AddressSpaces(nodes_for(max_pfn))
+        self.swap = Swap(nr_cpus, self.disk.nr_blocks)
+        # Each slot of a swap area that is in use has a page or a shadow: 64 to a node, and some nodes above those.
+        self.mappings = AddressSpaces(nodes_for(max_pfn) + self.disk.nr_blocks // 60)
         self.hugetlb = Hugetlb(nr_nodes, max_pfn)
         self.mempolicy = Mempolicy(nr_nodes)
         self.memtypes = Memtypes()

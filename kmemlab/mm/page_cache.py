@@ -13,6 +13,8 @@ from kmemlab.mm.lruvec import folio_is_file_lru
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag
 from kmemlab.mm.page_writeback import NR_FILE_DIRTY, count_pending
+from kmemlab.mm.swap_count import put_swap_folio
+from kmemlab.mm.swap_state import delete_from_swap_cache_inner, folio_swap_entry, folio_test_swapcache
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.mm.workingset import workingset_eviction, workingset_refault
 from kmemlab.sim.kernel import kernel
@@ -65,15 +67,23 @@ def filemap_remove_folio(mm: Mm, pfn: int) -> None:
     put_page(mm, pfn)
 
 
-@kernel("mm/vmscan.c", "__remove_mapping", left_out="the swap cache", lock="mapping->i_pages")
+@kernel("mm/vmscan.c", "__remove_mapping", lock="mapping->i_pages")
 def remove_mapping_inner(mm: Mm, mapping: int, pfn: int, reclaimed: bool) -> bool:
     """Take a locked page out of its mapping if nobody but the mapping and the caller refers to it, and it is clean.
+
+    The swap cache is a mapping, too.
 
     A page that is reclaimed leaves a shadow. On success nobody refers to the page any more.
     """
     page = mm.page
     if page.refcount[pfn] != 2 or page_has_flag(page, pfn, PG_dirty) or page_has_flag(page, pfn, PG_writeback):
         return False
+    if folio_test_swapcache(mm, pfn):
+        entry = folio_swap_entry(mm, pfn)
+        delete_from_swap_cache_inner(mm, pfn, workingset_eviction(mm, pfn) if reclaimed else None)
+        put_swap_folio(mm, entry)
+        page.refcount[pfn] = 0
+        return True
     shadow = workingset_eviction(mm, pfn) if reclaimed and folio_is_file_lru(page, pfn) else None
     filemap_remove_folio_inner(mm, pfn, shadow)
     _tell(mm, mapping, pfn)

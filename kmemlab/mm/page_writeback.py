@@ -26,7 +26,7 @@ from kmemlab.mm.xarray import xa_clear_mark, xa_set_mark
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_writeback
+from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_swapbacked, PG_writeback
 from kmemlab.types.units import PAGE_SIZE
 
 NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
@@ -51,6 +51,8 @@ def folio_mark_dirty(mm: Mm, pfn: int) -> bool:
     if not set_page_flag_first(mm.page, pfn, PG_dirty):
         return False
     mm.page.flags[pfn] &= ~(1 << PG_reclaim)  # it would be freed right after the write
+    if page_has_flag(mm.page, pfn, PG_swapbacked):
+        return True  # only reclaim writes such pages: nobody counts them, or looks for them by a tag
     mapping, index = mm.page.mapping[pfn], mm.page.index[pfn]
     count_pending(mm, pfn, NR_FILE_DIRTY, 1)
     folio_pgdat(mm, pfn).vm_stat[NR_DIRTIED] += 1
@@ -66,6 +68,8 @@ def folio_clear_dirty_for_io(mm: Mm, pfn: int) -> bool:
 
     A program that has written into its mapping makes the page dirty before it loses the right to do so unnoticed.
     """
+    if page_has_flag(mm.page, pfn, PG_swapbacked):
+        return take_page_flag(mm.page, pfn, PG_dirty)
     if folio_mkclean(mm, pfn):
         folio_mark_dirty(mm, pfn)
     if not take_page_flag(mm.page, pfn, PG_dirty):
@@ -78,11 +82,13 @@ def folio_clear_dirty_for_io(mm: Mm, pfn: int) -> bool:
 def folio_start_writeback(mm: Mm, pfn: int) -> None:
     """The disk was asked to write a page."""
     assert set_page_flag_first(mm.page, pfn, PG_writeback), f"pfn {pfn} is being written already"
+    count_pending(mm, pfn, NR_WRITEBACK, 1)
+    if page_has_flag(mm.page, pfn, PG_swapbacked):
+        return
     mapping, index, trees = mm.page.mapping[pfn], mm.page.index[pfn], mm.mappings.i_pages
     xa_set_mark(trees, mapping, index, PAGECACHE_TAG_WRITEBACK)
     if not page_has_flag(mm.page, pfn, PG_dirty):
         xa_clear_mark(trees, mapping, index, PAGECACHE_TAG_DIRTY)
-    count_pending(mm, pfn, NR_WRITEBACK, 1)
 
 
 @kernel("mm/filemap.c", "folio_end_writeback", formerly=("end_page_writeback",))
@@ -92,7 +98,8 @@ def folio_end_writeback(mm: Mm, pfn: int) -> None:
         folio_rotate_reclaimable(mm, pfn)
     page_ref_inc(mm.page, pfn)
     assert take_page_flag(mm.page, pfn, PG_writeback), f"pfn {pfn} was not being written"
-    xa_clear_mark(mm.mappings.i_pages, mm.page.mapping[pfn], mm.page.index[pfn], PAGECACHE_TAG_WRITEBACK)
+    if not page_has_flag(mm.page, pfn, PG_swapbacked):
+        xa_clear_mark(mm.mappings.i_pages, mm.page.mapping[pfn], mm.page.index[pfn], PAGECACHE_TAG_WRITEBACK)
     count_pending(mm, pfn, NR_WRITEBACK, -1)
     folio_pgdat(mm, pfn).vm_stat[NR_WRITTEN] += 1
     put_page(mm, pfn)

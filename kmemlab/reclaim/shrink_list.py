@@ -2,8 +2,11 @@
 
 tail of inactive ─▶ folio_check_references ─┬▶ used again: active
                                             ├▶ used once by a program: round once more
-                                            └▶ not used ─▶ clean ─▶ out of its file, a shadow stays ─▶ free
-                                                       └▶ dirty ─▶ active for now, marked PG_reclaim: the flusher writes
+                                            └▶ not used ─▶ anonymous: gets a slot on a swap area
+                                                        ─▶ out of all page tables
+                                                        ─▶ clean: out of its file or of the swap cache ─▶ free
+                                                        └▶ dirty file: active for now; the flusher writes it
+                                                           dirty, anonymous: written now, freed another time
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
+from kmemlab.mm.add_to_swap import add_to_swap
 from kmemlab.mm.address_space import mapping_ops
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_evictable, folio_putback_lru, lru_add_drain
@@ -19,9 +23,13 @@ from kmemlab.mm.lruvec import LRU_FILE, folio_is_file_lru
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_cache import remove_mapping_inner
 from kmemlab.mm.page_free import free_unref_page_list
+from kmemlab.mm.page_io import swap_writepage  # noqa: F401 (it enters itself as what writes pages of the swap cache)
+from kmemlab.mm.page_mapping import folio_mapping, page_anon
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, take_page_flag
 from kmemlab.mm.page_writeback import folio_clear_dirty_for_io
 from kmemlab.mm.rmap_table import VM_EXEC, VM_LOCKED, folio_referenced, try_to_unmap
+from kmemlab.mm.swap_range import swap_address_space
+from kmemlab.mm.swap_state import folio_free_swap, folio_swap_entry, folio_test_swapcache, vm_swap_full
 from kmemlab.mm.vm_event import (
     PGACTIVATE,
     PGDEACTIVATE,
@@ -39,14 +47,13 @@ from kmemlab.mm.workingset import lru_note_cost
 from kmemlab.reclaim.isolate import isolate_lru_folios, move_folios_to_lru
 from kmemlab.reclaim.scan_control import PGDAT_DIRTY, PGDAT_WRITEBACK, ReclaimStat, ScanControl, current_is_kswapd
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.gfp import __GFP_FS
+from kmemlab.types.gfp import __GFP_FS, __GFP_IO
 from kmemlab.types.pageflags import (
     PG_active,
     PG_dirty,
     PG_mlocked,
     PG_reclaim,
     PG_referenced,
-    PG_swapbacked,
     PG_workingset,
     PG_writeback,
 )
@@ -109,10 +116,25 @@ def shrink_active_list(mm: Mm, pgdat: PglistData, nr_to_scan: int, lru: int, sc:
     pgdat.vm_stat[NR_ISOLATED_ANON + file] -= len(held)
 
 
+@invented("folio_mapping for pages that nobody maps any more", traced=False)
+def mapping_of(mm: Mm, pfn: int) -> int:
+    """The number of the mapping that a page belongs to, the swap cache's too; 0 for none."""
+    if folio_test_swapcache(mm, pfn):
+        return swap_address_space(mm.swap, folio_swap_entry(mm, pfn))
+    return folio_mapping(mm.page, pfn)
+
+
+@kernel("mm/vmscan.c", "may_enter_fs", left_out="swap files of file systems with operations of their own", traced=False)
+def may_enter_fs(mm: Mm, pfn: int, gfp: int) -> bool:
+    """Whether a page may be written on behalf of a request: a file system may be entered, or is not needed for it."""
+    return bool(gfp & __GFP_FS) or (folio_test_swapcache(mm, pfn) and bool(gfp & __GFP_IO))
+
+
 @kernel("mm/vmscan.c", "pageout", left_out="asynchronous errors; where the disk is congested")
 def pageout(mm: Mm, pfn: int) -> bool:
     """Have a dirty page written by reclaim itself; whether it was asked for. The page is unlocked then."""
-    writepage = mapping_ops(mm.mappings, mm.page.mapping[pfn]).writepage
+    mapping = mapping_of(mm, pfn)
+    writepage = mapping_ops(mm.mappings, mapping).writepage if mapping else None
     if writepage is None or mm.page.refcount[pfn] != 2 or not folio_clear_dirty_for_io(mm, pfn):
         return False
     set_page_flag(mm.page, pfn, PG_reclaim)
@@ -131,7 +153,7 @@ class Fate(Enum):
     ACTIVATE_LOCKED = "it stays, and becomes active"
 
 
-@kernel("mm/vmscan.c", "shrink_folio_list", formerly=("shrink_page_list", "shrink_list"), left_out="swap; migration")
+@kernel("mm/vmscan.c", "shrink_folio_list", formerly=("shrink_page_list", "shrink_list"), left_out="demotion")
 def shrink_folio_list(
     mm: Mm, pgdat: PglistData, folios: Sequence[int], sc: ScanControl, stat: ReclaimStat
 ) -> tuple[int, list[int]]:
@@ -146,9 +168,8 @@ def shrink_folio_list(
         if folio_trylock(mm, pfn):
             sc.nr_scanned += 1
             fate = fate_of(mm, pgdat, pfn, sc, stat)
-        if fate is Fate.ACTIVATE_LOCKED and not page_has_flag(mm.page, pfn, PG_mlocked):
-            set_page_flag(mm.page, pfn, PG_active)
-            stat.nr_activate += 1
+        if fate is Fate.ACTIVATE_LOCKED:
+            activate_locked(mm, pfn, stat)
         if fate is not Fate.KEEP:
             folio_unlock(mm, pfn)
         (free if fate is Fate.FREE else kept).append(pfn)
@@ -157,9 +178,20 @@ def shrink_folio_list(
     return len(free), kept
 
 
+@invented("the label activate_locked of shrink_folio_list", traced=False)
+def activate_locked(mm: Mm, pfn: int, stat: ReclaimStat) -> None:
+    """A page that can't go becomes active, and gives its slot back where slots are few."""
+    mlocked = page_has_flag(mm.page, pfn, PG_mlocked)
+    if folio_test_swapcache(mm, pfn) and (vm_swap_full(mm) or mlocked):
+        folio_free_swap(mm, pfn)
+    if not mlocked:
+        set_page_flag(mm.page, pfn, PG_active)
+        stat.nr_activate += 1
+
+
 @invented("the body of the loop of shrink_folio_list", traced=False)
 def fate_of(mm: Mm, pgdat: PglistData, pfn: int, sc: ScanControl, stat: ReclaimStat) -> Fate:
-    """Take a locked page out of its file, so that it can be freed, or say why not."""
+    """Take a locked page out of its file, or out to swap, so that it can be freed, or say why not."""
     page = mm.page
     if not folio_evictable(mm, pfn):
         return Fate.ACTIVATE_LOCKED
@@ -172,25 +204,33 @@ def fate_of(mm: Mm, pgdat: PglistData, pfn: int, sc: ScanControl, stat: ReclaimS
         return Fate.ACTIVATE_LOCKED
     if references is FolioReferences.KEEP:
         return Fate.KEEP_LOCKED
-    if not page.mapping[pfn] or page_has_flag(page, pfn, PG_swapbacked):
-        return Fate.ACTIVATE_LOCKED  # there is no swap that could keep it
+    if page_anon(page, pfn) and not folio_test_swapcache(mm, pfn):
+        if not sc.gfp_mask & __GFP_IO:
+            return Fate.KEEP_LOCKED
+        if not add_to_swap(mm, pfn):
+            return Fate.ACTIVATE_LOCKED
     if page.mapcount[pfn] and not try_to_unmap(mm, pfn):
         return Fate.ACTIVATE_LOCKED
     if page_has_flag(page, pfn, PG_dirty):
         return fate_of_dirty(mm, pgdat, pfn, references, sc, stat)
-    return Fate.FREE if remove_mapping_inner(mm, page.mapping[pfn], pfn, reclaimed=True) else Fate.KEEP_LOCKED
+    mapping = mapping_of(mm, pfn)
+    return Fate.FREE if mapping and remove_mapping_inner(mm, mapping, pfn, reclaimed=True) else Fate.KEEP_LOCKED
 
 
 @invented("a part of shrink_folio_list", traced=False)
 def is_being_written(mm: Mm, pgdat: PglistData, pfn: int, stat: ReclaimStat) -> bool:
-    """Count dirty pages; one that is being written gets out of the way: it will be freed when the disk is done."""
+    """Count dirty pages; one that is being written gets out of the way: it will be freed when the disk is done.
+
+    Anonymous pages are not counted: no flusher writes them, so none is late with them.
+    """
     flags = mm.page.flags[pfn]
     dirty, writeback, reclaim = flags >> PG_dirty & 1, flags >> PG_writeback & 1, flags >> PG_reclaim & 1
-    stat.nr_dirty += dirty or writeback
-    stat.nr_unqueued_dirty += dirty and not writeback
+    if folio_is_file_lru(mm.page, pfn):
+        stat.nr_dirty += dirty or writeback
+        stat.nr_unqueued_dirty += dirty and not writeback
+        stat.nr_congested += writeback and reclaim
     if not writeback:
         return False
-    stat.nr_congested += reclaim
     if current_is_kswapd(mm) and reclaim and pgdat.flags & PGDAT_WRITEBACK:
         stat.nr_immediate += 1
     else:
@@ -203,14 +243,17 @@ def is_being_written(mm: Mm, pgdat: PglistData, pfn: int, stat: ReclaimStat) -> 
 def fate_of_dirty(
     mm: Mm, pgdat: PglistData, pfn: int, references: FolioReferences, sc: ScanControl, stat: ReclaimStat
 ) -> Fate:
-    """A dirty page stays. kswapd alone writes it, if it comes by a second time where all others are dirty, too."""
+    """A dirty page stays for now. Reclaim writes it itself if only swap can keep it.
+
+    Pages of files are written here by kswapd alone, if they come by a second time where all others are dirty, too.
+    """
     second_time = page_has_flag(mm.page, pfn, PG_reclaim) and pgdat.flags & PGDAT_DIRTY
-    if not (current_is_kswapd(mm) and second_time):
+    if folio_is_file_lru(mm.page, pfn) and not (current_is_kswapd(mm) and second_time):
         pgdat.vm_stat[NR_VMSCAN_IMMEDIATE] += 1
         set_page_flag(mm.page, pfn, PG_reclaim)
         return Fate.ACTIVATE_LOCKED
-    allowed = sc.gfp_mask & __GFP_FS and sc.may_writepage and references is not FolioReferences.RECLAIM_CLEAN
-    if not allowed or not pageout(mm, pfn):
+    allowed = may_enter_fs(mm, pfn, sc.gfp_mask) and sc.may_writepage
+    if not allowed or references is FolioReferences.RECLAIM_CLEAN or not pageout(mm, pfn):
         return Fate.KEEP_LOCKED
     stat.nr_pageout += 1
     return Fate.KEEP
