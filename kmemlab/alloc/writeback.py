@@ -6,7 +6,14 @@ flusher: more than dirty_background_ratio?  or somebody (reclaim, sync) asked?  
 
 from __future__ import annotations
 
-from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, mapping_ops, pages_of
+from kmemlab.mm.address_space import (
+    PAGECACHE_TAG_DIRTY,
+    PAGECACHE_TAG_WRITEBACK,
+    filemap_get_folio,
+    indices_of,
+    mapping_ops,
+    pages_of,
+)
 from kmemlab.mm.context import HZ
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_free import put_page
@@ -35,9 +42,12 @@ def write_cache_pages(mm: Mm, mapping: int, nr_to_write: int, wait: bool) -> int
     writepage = mapping_ops(mm.mappings, mapping).writepage
     assert writepage is not None, f"mapping {mapping} can't be written"
     written = 0
-    for pfn in list(pages_of(mm.mappings, mapping, tag=PAGECACHE_TAG_DIRTY)):
+    for index in indices_of(mm.mappings, mapping, tag=PAGECACHE_TAG_DIRTY):
+        pfn = filemap_get_folio(mm.mappings, mapping, index)
         if written == nr_to_write:
             break
+        if pfn is None:
+            continue  # written and reclaimed while we waited for another one
         page_ref_inc(mm.page, pfn)
         written += write_one_page(mm, mapping, pfn, wait)
         put_page(mm, pfn)
@@ -61,6 +71,18 @@ def write_one_page(mm: Mm, mapping: int, pfn: int, wait: bool) -> bool:
     assert writepage is not None, f"mapping {mapping} can't be written"
     writepage(mm, pfn)
     return True
+
+
+@kernel("mm/filemap.c", "filemap_write_and_wait_range", formerly=("filemap_write_and_wait",), left_out="ranges, errors")
+def filemap_write_and_wait(mm: Mm, mapping: int) -> None:
+    """Write the changed pages of a mapping, and wait until the disk has them."""
+    write_cache_pages(mm, mapping, mm.mappings.nrpages[mapping], wait=True)
+    for index in indices_of(mm.mappings, mapping, tag=PAGECACHE_TAG_WRITEBACK):
+        pfn = filemap_get_folio(mm.mappings, mapping, index)
+        if pfn is not None:
+            page_ref_inc(mm.page, pfn)
+            folio_wait_writeback(mm, pfn)
+            put_page(mm, pfn)
 
 
 @kernel("fs/fs-writeback.c", "wb_over_bg_thresh", formerly=("over_bground_thresh",))

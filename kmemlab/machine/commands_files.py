@@ -9,6 +9,7 @@ from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.files import find_file
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.wait import pass_time
+from kmemlab.process.truncate import truncate_setsize
 from kmemlab.reclaim import direct, kswapd  # noqa: F401 (they enter themselves where pages are short)
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest
@@ -56,6 +57,11 @@ class FileCommands(Commanded):
             raise BadRequest(f"{data!r} is no bytes", where="write_file", remedy='write for example b"text"')
         self._command("write_file", name, offset, data)
 
+    def truncate_file(self, name: str, pages: int) -> None:
+        """Give a file another size, at most that with which it was made. Raises `BadRequest`."""
+        whole_numbers("truncate_file", pages=pages)
+        self._command("truncate_file", name, pages)
+
     def sync(self) -> int:
         """Write all changed pages to the disk and wait for it; returns how many pages it were."""
         written: int = self._command("sync")
@@ -84,6 +90,10 @@ class FileCommands(Commanded):
     def _do_write_file(self, name: str, offset: int, data: bytes) -> None:
         mm = self._with_memory("write_file")
         generic_perform_write(mm, find_file(mm.files, name), offset, data)
+
+    def _do_truncate_file(self, name: str, pages: int) -> None:
+        mm = self._with_memory("truncate_file")
+        truncate_setsize(mm, find_file(mm.files, name), pages)
 
     def _do_sync(self) -> int:
         return ksys_sync(self._with_memory("sync"))

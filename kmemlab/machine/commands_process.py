@@ -11,20 +11,23 @@ from typing import Any
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.proc_pid import OomTask, oom_tasks, proc_pid_maps, proc_pid_smaps, proc_pid_status
+from kmemlab.mm.files import find_file
 from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F401 (they enter themselves for reclaim)
 from kmemlab.process.exit import do_exit, kernel_wait4
 from kmemlab.process.fork import children, kernel_clone, spawn
 from kmemlab.process.malloc import free, malloc
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
+from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, MS_SYNC, PROT_READ, PROT_WRITE
 from kmemlab.process.mmap import brk, do_mmap, vm_munmap
 from kmemlab.process.mprotect import do_mprotect
+from kmemlab.process.msync import msync
 from kmemlab.process.signal import check_awake, get_signal
 from kmemlab.process.task_struct import living, running
 from kmemlab.process.user_access import user_access
 from kmemlab.process.walk import user_pfn
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, KernelPanic, KmemlabError
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 READ_WRITE = PROT_READ | PROT_WRITE
 MOST_BYTES = 1 << 26
@@ -66,6 +69,13 @@ class ProcessCommands(Commanded):
         """fork of a process; the pid of its child. Raises `OutOfMemory`, `BadRequest`."""
         return int(self._process("sys_fork", pid=pid))
 
+    def sys_vfork(self, pid: int) -> int:
+        """vfork: the child uses its parent's memory, and that sleeps until the child has gone; the child's pid.
+
+        Raises `OutOfMemory`, `BadRequest`.
+        """
+        return int(self._process("sys_vfork", pid=pid))
+
     def sys_exit(self, pid: int, code: int = 0) -> None:
         """The process ends. Raises `BadRequest` for a pid that nobody has, or of a zombie."""
         self._process("sys_exit", pid=pid, code=code)
@@ -78,10 +88,21 @@ class ProcessCommands(Commanded):
     # -- addresses -----------------------------------------------------------------------------------------------------
 
     def mmap(
-        self, pid: int, length: int, prot: int = READ_WRITE, flags: int = MAP_PRIVATE | MAP_ANONYMOUS, addr: int = 0
-    ) -> int:
-        """Addresses full of zeros for a process. Raises `OutOfMemory`, `BadRequest`."""
-        return int(self._process("mmap", pid=pid, length=length, prot=prot, flags=flags, addr=addr))
+        self, pid: int, length: int, prot: int = READ_WRITE, flags: int | None = None, addr: int = 0,
+        *, file: str = "", offset: int = 0,
+    ) -> int:  # fmt: skip
+        """Addresses full of zeros for a process, or of what stands in a file from byte `offset` on.
+
+        Without `flags` what the process writes is its own affair: MAP_PRIVATE. Raises `OutOfMemory`, `BadRequest`.
+        """
+        if flags is None:
+            flags = MAP_PRIVATE if file else MAP_PRIVATE | MAP_ANONYMOUS
+        if not isinstance(file, str) or (offset and not file):
+            raise BadRequest(f"{file!r} is no file", where="mmap", remedy="give the name of one, made by create_file")
+        numbers = {"pid": pid, "length": length, "prot": prot, "flags": flags, "addr": addr}
+        if not file:
+            return int(self._process("mmap", **numbers))
+        return int(self._process("mmap", file, **numbers, offset=offset))
 
     def munmap(self, pid: int, addr: int, length: int) -> None:
         """Unmap addresses. Raises `OutOfMemory`, `BadRequest`."""
@@ -90,6 +111,10 @@ class ProcessCommands(Commanded):
     def mprotect(self, pid: int, addr: int, length: int, prot: int) -> None:
         """Give addresses other rights. Raises `OutOfMemory`, `BadRequest`."""
         self._process("mprotect", pid=pid, addr=addr, length=length, prot=prot)
+
+    def msync(self, pid: int, addr: int, length: int, flags: int = MS_SYNC) -> None:
+        """Write what was changed in mapped files, and wait for it. Raises `OutOfMemory`, `BadRequest`."""
+        self._process("msync", pid=pid, addr=addr, length=length, flags=flags)
 
     def brk(self, pid: int, addr: int = 0) -> int:
         """Move the end of the heap; where it is then. With 0, where it is."""
@@ -190,6 +215,9 @@ class ProcessCommands(Commanded):
     def _do_sys_fork(self, pid: int) -> Any:
         return self._as_task(pid, lambda mm: kernel_clone(self.kernel.processes, pid))
 
+    def _do_sys_vfork(self, pid: int) -> Any:
+        return self._as_task(pid, lambda mm: kernel_clone(self.kernel.processes, pid, True))
+
     def _do_sys_exit(self, pid: int, code: int) -> Any:
         processes = self.kernel.processes
         try:
@@ -203,8 +231,19 @@ class ProcessCommands(Commanded):
     def _do_sys_wait(self, pid: int) -> Any:
         return self._kept_error(kernel_wait4, pid)
 
-    def _do_mmap(self, pid: int, length: int, prot: int, flags: int, addr: int) -> Any:
-        return self._as_task(pid, do_mmap, addr, length, prot, flags)
+    def _do_mmap(
+        self, pid: int, length: int, prot: int, flags: int, addr: int, offset: int = 0, file: str = ""
+    ) -> Any:
+        try:
+            ino = find_file(self.kernel.mm.files, file) if file else 0
+        except BadRequest as error:
+            return error
+        if offset % PAGE_SIZE:
+            return BadRequest(f"EINVAL: offset {offset}", where="mmap", remedy="begin at a page of the file")
+        return self._as_task(pid, do_mmap, addr, length, prot, flags, ino, offset >> PAGE_SHIFT)
+
+    def _do_msync(self, pid: int, addr: int, length: int, flags: int) -> Any:
+        return self._as_task(pid, msync, addr, length, flags)
 
     def _do_munmap(self, pid: int, addr: int, length: int) -> Any:
         return self._as_task(pid, vm_munmap, addr, length)

@@ -1,8 +1,11 @@
 """/proc/PID: maps, smaps, status, in the kernel's words. They only read.
 
+7ffff7fef000-7ffff7fff000 rw-s 00004000 08:01 1                          /data
 7ffffffde000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]
-└ where ─────────────────┘ │     └ file, if there were one ┘
-                           └ rights; p: a write makes a copy
+└ where ─────────────────┘ │     │        │     └ number of the file
+                           │     │        └ disk
+                           │     └ where in the file it begins
+                           └ rights; p: a write makes a copy, s: it goes into the file
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from kmemlab.boot.pgtable import get_entry
+from kmemlab.mm.files import file_name
+from kmemlab.mm.page_mapping import page_anon
 from kmemlab.process.mm_struct import (
     MM_ANONPAGES,
     MM_FILEPAGES,
@@ -25,10 +30,13 @@ from kmemlab.process.task_struct import EXIT_ZOMBIE, Processes, find_task, for_e
 from kmemlab.process.vma import vma_pages
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.pageflags import PG_dirty, PG_referenced
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY
-from kmemlab.types.units import KIB, PAGE_SIZE
+from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE
 
 PSS_SHIFT = 12
+DISK = "08:01"
+"""The disk, as a device number: sda1."""
 
 
 @invented("C reads the fields of each task", traced=False)
@@ -60,7 +68,7 @@ def oom_tasks(processes: Processes) -> tuple[OomTask, ...]:
     return tuple(rows)
 
 
-@kernel("fs/proc/task_mmu.c", "show_map_vma", left_out="files, names that programs give", traced=False)
+@kernel("fs/proc/task_mmu.c", "show_map_vma", left_out="names that programs give", traced=False)
 def show_map_vma(mm: MmStruct, vma: int) -> str:
     """The line of one VMA."""
     vmas = mm.common.vmas
@@ -69,7 +77,8 @@ def show_map_vma(mm: MmStruct, vma: int) -> str:
         letter if flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
     )
     line = f"{vmas.vm_start[vma]:08x}-{vmas.vm_end[vma]:08x} {rights}{'s' if flags & VM_MAYSHARE else 'p'}"
-    line += " 00000000 00:00 0 "
+    file = vmas.vm_file[vma]
+    line += f" {vmas.vm_pgoff[vma] << PAGE_SHIFT:08x} {DISK} {file} " if file else " 00000000 00:00 0 "
     name = vma_name(mm, vma)
     width = 25 + 6 * mm.common.mm.boot.config.sizeof_pointer - 1
     return f"{line:<{width}} {name}" if name else line
@@ -77,8 +86,10 @@ def show_map_vma(mm: MmStruct, vma: int) -> str:
 
 @invented("a part of show_map_vma", traced=False)
 def vma_name(mm: MmStruct, vma: int) -> str:
-    """[heap], [stack], or nothing."""
+    """The file, [heap], [stack], or nothing."""
     vmas = mm.common.vmas
+    if vmas.vm_file[vma]:
+        return f"/{file_name(mm.common.mm.files, vmas.vm_file[vma])}"
     if vmas.vm_start[vma] <= mm.brk and vmas.vm_end[vma] >= mm.start_brk:
         return "[heap]"
     if vmas.vm_start[vma] <= mm.start_stack <= vmas.vm_end[vma] and vmas.vm_flags[vma] & VM_GROWSDOWN:
@@ -119,11 +130,13 @@ def smap_gather_stats(mm: MmStruct, vma: int) -> MemSizeStats:
         pfn = vm_normal_page(mm.tables, entry)
         if pfn is None:
             continue
-        mapcount, dirty = page.mapcount[pfn], bool(entry & PAGE_DIRTY)
+        mapcount, flags = page.mapcount[pfn], page.flags[pfn]
+        dirty = bool(entry & PAGE_DIRTY or flags >> PG_dirty & 1)
+        young = bool(entry & PAGE_ACCESSED or flags >> PG_referenced & 1)
         share = (PAGE_SIZE << PSS_SHIFT) // mapcount
         mss.resident += PAGE_SIZE
-        mss.anonymous += PAGE_SIZE
-        mss.referenced += PAGE_SIZE if entry & PAGE_ACCESSED else 0
+        mss.anonymous += PAGE_SIZE if page_anon(page, pfn) else 0
+        mss.referenced += PAGE_SIZE if young else 0
         mss.pss += share
         mss.pss_dirty += share if dirty else 0
         kind = f"{'shared' if mapcount > 1 else 'private'}_{'dirty' if dirty else 'clean'}"

@@ -45,7 +45,7 @@ A_OPS_NAMES = ("", "file", "block device", "swap", "anonymous")
 @kernel(
     "include/linux/fs.h",
     "struct address_space_operations",
-    left_out="what file systems do beside: direct I/O, migration, large folios",
+    left_out="what file systems do beside: direct I/O, large folios",
 )
 @dataclass(frozen=True, slots=True)
 class AddressSpaceOperations:
@@ -53,12 +53,13 @@ class AddressSpaceOperations:
 
     `writepage(mm, pfn)` gets a locked page that was dirty and is marked clean; it unlocks it and sets PG_writeback.
     `read_folio(mm, pfn)` gets a locked page and unlocks it when it is up to date. `free_folio` is told of a page that
-    left the mapping.
+    left the mapping. `migrate_folio(mm, dst, src, mode)` moves a locked page to another page frame: 0, or an error.
     """
 
     read_folio: Callable[[Mm, int], None] | None = None
     writepage: Callable[[Mm, int], None] | None = None
     free_folio: Callable[[Mm, int], None] | None = None
+    migrate_folio: Callable[[Mm, int, int, int], int] | None = None
 
 
 # Filled when modules are loaded, like the kernel's initcalls; not part of any machine's state.
@@ -143,3 +144,9 @@ def pages_of(mappings: AddressSpaces, mapping: int, start: int = 0, tag: int | N
     for _, entry in xa_for_each(mappings.i_pages, mapping, start, tag):
         if not xa_is_value(entry):
             yield xa_to_page(entry)
+
+
+@invented("C looks them up in batches", traced=False)
+def indices_of(mappings: AddressSpaces, mapping: int, start: int = 0, tag: int | None = None) -> list[int]:
+    """Where in a mapping there are pages, or shadows, as of now: who waits for one of them must look again."""
+    return [index for index, _ in xa_for_each(mappings.i_pages, mapping, start, tag)]

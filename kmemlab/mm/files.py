@@ -52,3 +52,17 @@ def find_file(files: Files, name: str) -> int:
         if bytes(files.name[ino * NAME_LEN : (ino + 1) * NAME_LEN]) == wanted:
             return ino
     raise BadRequest(f"there is no file {name!r}", where="files", remedy="make it with create_file first")
+
+
+@invented("file systems know which blocks are a file's", traced=False)
+def nr_blocks(files: Files, ino: int) -> int:
+    """How many blocks a file has its place on: up to where the next file begins. It was made with as many pages."""
+    end = files.first_block[ino + 1] if ino < files.nr_files else files.next_block
+    return end - files.first_block[ino]
+
+
+@invented("the way back of `find_file`", traced=False)
+def file_name(files: Files, ino: int) -> str:
+    """The name of a file."""
+    raw = bytes(files.name[ino * NAME_LEN : (ino + 1) * NAME_LEN])
+    return raw.split(b"\0")[0].decode("utf-8", "replace")

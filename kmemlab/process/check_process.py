@@ -10,11 +10,12 @@ from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
 from kmemlab.mm.page_mapping import page_anon, page_anon_vma
+from kmemlab.process.check_file_mapping import check_file_entry, check_file_pages, check_i_mmap
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
-from kmemlab.process.mm_struct import MM_ANONPAGES, MmStruct
+from kmemlab.process.mm_struct import NR_MM_COUNTERS, MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE
 from kmemlab.process.pgtable import NR_PAGETABLE, kernel_entries, next_level, pgd_order, present_ptes
-from kmemlab.process.rmap import NR_ANON_MAPPED, page_anon_exclusive
+from kmemlab.process.rmap import NR_ANON_MAPPED, NR_FILE_MAPPED, mm_counter, page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
 from kmemlab.process.vma import find_vma, linear_page_index
 from kmemlab.process.zap import vm_normal_page
@@ -40,8 +41,12 @@ def check_processes(processes: Processes) -> None:
     if len(set(tables)) < len(tables):
         _broken("a page table is in two places")
     check_anon_vmas(processes.common, mms)
-    check_pages(processes, mapped, writable)
-    check_node_counters(processes, len(mapped), counted_tables)
+    check_i_mmap(processes.common, mms)
+    page, waiting = processes.common.mm.page, waiting_for_lru(processes)
+    of_programs = Counter({pfn: count for pfn, count in mapped.items() if page_anon(page, pfn)})
+    check_pages(processes, of_programs, writable, waiting)
+    check_file_pages(processes.common, mapped - of_programs, waiting)
+    check_node_counters(processes, len(of_programs), len(mapped) - len(of_programs), counted_tables)
 
 
 @invented("one of the laws", traced=False)
@@ -108,11 +113,11 @@ def check_kernel_half(mm: MmStruct) -> None:
 def check_entries(mm: MmStruct, writable: set[int]) -> Iterator[int]:
     """Each entry lies in a VMA that allows what it allows, and its page is of that VMA's anon_vma; yields the pages.
 
-    Pages that may be written without a fault are put into `writable`. rss says how many pages there are.
+    Pages that may be written without a fault are put into `writable`. rss says how many pages of each kind there are.
     """
     common = mm.common
     vmas, page = common.vmas, common.mm.page
-    rss = 0
+    rss = [0] * NR_MM_COUNTERS
     for address, entryp in present_ptes(mm.tables, 0, mm.task_size):
         entry = get_entry(mm.tables, entryp)
         vma = find_vma(mm, address)
@@ -126,16 +131,19 @@ def check_entries(mm: MmStruct, writable: set[int]) -> Iterator[int]:
             if entry & PAGE_RW:
                 _broken(f"the zero page may be written at {address:#x}")
             continue
-        rss += 1
-        if page.owned[pfn] != 1 or not page_anon(page, pfn):
+        rss[mm_counter(page, pfn)] += 1
+        if page.owned[pfn] != 1:
             _broken(f"the page at {address:#x} of address space {mm.number} is nobody's")
+        yield pfn
+        if not page_anon(page, pfn):
+            check_file_entry(mm, vma, address, entry, pfn)
+            continue
         if page_anon_vma(page, pfn) != vmas.anon_vma[vma] or page.index[pfn] != linear_page_index(vmas, vma, address):
             _broken(f"the page at {address:#x} of address space {mm.number} can't be found through its anon_vma")
         if entry & PAGE_RW:
             writable.add(pfn)
-        yield pfn
-    if rss != mm.rss_stat[MM_ANONPAGES] or sum(mm.rss_stat) != rss:
-        _broken(f"address space {mm.number} has {rss} pages, but its rss is {sum(mm.rss_stat)}")
+    if rss != list(mm.rss_stat):
+        _broken(f"address space {mm.number} has {rss} pages of each kind, but its rss is {list(mm.rss_stat)}")
 
 
 @invented("one of the laws", traced=False)
@@ -173,14 +181,10 @@ def _tables_below(mm: MmStruct, table: int, level: int, base: int) -> Iterator[t
 
 
 @invented("one of the laws", traced=False)
-def check_pages(processes: Processes, mapped: Counter[int], writable: set[int]) -> None:
+def check_pages(processes: Processes, mapped: Counter[int], writable: set[int], waiting: Counter[int]) -> None:
     """mapcount is the number of entries, and each of them holds a reference, as does each batch in which the page waits
     for its LRU list; who may write has the page alone."""
-    page, batches = processes.common.mm.page, processes.common.mm.cpu_fbatches
-    waiting = Counter(
-        pfn for cpu in range(batches.nr_cpus) for kind in range(NR_FOLIO_BATCHES)
-        for pfn in folio_batch(batches, cpu, kind)
-    )  # fmt: skip
+    page = processes.common.mm.page
     for pfn, count in mapped.items():
         if page.mapcount[pfn] != count:
             _broken(f"page {pfn:#x} is mapped {count} times, but its mapcount is {page.mapcount[pfn]}")
@@ -193,9 +197,23 @@ def check_pages(processes: Processes, mapped: Counter[int], writable: set[int]) 
 
 
 @invented("one of the laws", traced=False)
-def check_node_counters(processes: Processes, pages: int, tables: int) -> None:
-    """The nodes count as many pages of programs, and as many tables, as there are."""
-    for item, name, there in ((NR_ANON_MAPPED, "nr_anon_pages", pages), (NR_PAGETABLE, "nr_page_table_pages", tables)):
+def waiting_for_lru(processes: Processes) -> Counter[int]:
+    """In how many batches each page waits for its LRU list."""
+    batches = processes.common.mm.cpu_fbatches
+    return Counter(
+        pfn for cpu in range(batches.nr_cpus) for kind in range(NR_FOLIO_BATCHES)
+        for pfn in folio_batch(batches, cpu, kind)
+    )  # fmt: skip
+
+
+@invented("one of the laws", traced=False)
+def check_node_counters(processes: Processes, anon: int, mapped: int, tables: int) -> None:
+    """The nodes count as many pages of programs, mapped pages of files, and tables, as there are."""
+    for item, name, there in (
+        (NR_ANON_MAPPED, "nr_anon_pages", anon),
+        (NR_FILE_MAPPED, "nr_mapped", mapped),
+        (NR_PAGETABLE, "nr_page_table_pages", tables),
+    ):
         counted = sum(pgdat.vm_stat[item] for pgdat in processes.common.mm.node_data)
         if counted != there:
             _broken(f"{name} is {counted}, but there are {there}")

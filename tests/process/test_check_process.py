@@ -101,9 +101,9 @@ def joins_nothing(common, dst, src):
     return None
 
 
-def copies_the_right_to_write(dst_mm, src_mm, dst_ptep, src_ptep):
+def copies_the_right_to_write(dst_mm, src_mm, dst_ptep, src_ptep, vm_flags):
     entry = get_entry(src_mm.tables, src_ptep)
-    copy_present_pte.original(dst_mm, src_mm, dst_ptep, src_ptep)
+    copy_present_pte.original(dst_mm, src_mm, dst_ptep, src_ptep, vm_flags)
     set_entry(src_mm.tables, src_ptep, entry)
 
 
