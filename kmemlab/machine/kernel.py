@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc import kcompactd  # noqa: F401 (enters itself among the daemons)
 from kmemlab.alloc.highmem import Pkmap
 from kmemlab.alloc.kmap_local import KmapCtrl
 from kmemlab.alloc.mempool import Mempools
@@ -22,6 +23,7 @@ from kmemlab.boot.setup_data import parse_setup_data
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.mm.globals import Mm
+from kmemlab.process import migrate_rmap  # noqa: F401 (enters itself for migration)
 from kmemlab.process.task_struct import Processes
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.struct import Struct

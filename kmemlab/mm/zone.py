@@ -226,7 +226,7 @@ def block_around(heads: Column, pfn: int) -> tuple[int, int] | None:
 @kernel(
     "mm/page_alloc.c",
     "get_pfnblock_flags_mask",
-    left_out="the skip bit of compaction, which has a column of its own; with FLATMEM, maps of each zone for a pageblock that two zones share",
+    left_out="the skip bit (a column of its own); with FLATMEM, a map for each zone of a pageblock that two share",
     traced=False,
 )
 def get_pageblock_migratetype(page: MemMap, pfn: int) -> int:
