@@ -135,9 +135,10 @@ def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPage
     gfp = current_gfp_context(mm.current, gfp & mm.gfp_allowed_mask)
     might_alloc(mm.current, gfp)
     pages: list[int] = []
+    migratetype, cpu = gfp_migratetype(mm, gfp), mm.current.cpu
     zone = zone_for_bulk(mm, gfp, nid, nr_pages, ALLOC_WMARK_LOW) if nr_pages > 1 else None
     while zone is not None and len(pages) < nr_pages:
-        pfn = rmqueue_pcplist_inner(mm, zone, mm.current.cpu, 0, gfp_migratetype(mm, gfp), ALLOC_WMARK_LOW)
+        pfn = rmqueue_pcplist_inner(mm, zone, cpu, 0, migratetype, ALLOC_WMARK_LOW)
         if pfn is None:
             break
         prep_new_page(mm, zone, pfn, 0, gfp)

@@ -38,7 +38,7 @@ def held_zone(mm: Mm, pfn: int, order: int) -> Zone:
     Raises `BadRequest` for a block that was never handed out or has another order, `DoubleFree` for one that is free.
     """
     zone = page_zone(mm, pfn)
-    if zone is None or zone.page.owned[pfn] != 1 + order:
+    if zone is None or mm.page.owned[pfn] != 1 + order:
         raise wrong_free(mm.page, zone, pfn, order)
     return zone
 
@@ -47,9 +47,7 @@ def held_zone(mm: Mm, pfn: int, order: int) -> Zone:
 def free_pages_prepare(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     """From now on nobody holds the block: its flags are gone, and perhaps its contents."""
     page = zone.page
-    page.refcount[pfn] = 0
-    page.owned[pfn] = 0
-    page.flags[pfn] = 0
+    page.refcount[pfn] = page.owned[pfn] = page.flags[pfn] = 0
     zone.cells[NR_OWNED] -= 1 << order
     treat_free_pages(mm, pfn, 1 << order)
 
@@ -60,8 +58,8 @@ def free_unref_page(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
 
     Urgent requests' reserve goes among the movable pages there, and an isolated pageblock's pages to the buddy at once.
     """
-    migratetype = get_pageblock_migratetype(zone.page, pfn)
-    zone.page.index[pfn] = migratetype
+    page = zone.page
+    page.index[pfn] = migratetype = get_pageblock_migratetype(page, pfn)
     if migratetype >= MIGRATE_PCPTYPES:
         if migratetype == MIGRATE_ISOLATE:
             free_one_page(zone, pfn, order, migratetype)
@@ -93,7 +91,7 @@ def free_pages_inner(mm: Mm, pfn: int, order: int) -> None:
     If somebody else still refers to its first page, only the other pages are freed, unless all are one large page.
     """
     zone = held_zone(mm, pfn, order)
-    if zone.page.refcount[pfn] > 1:
+    if mm.page.refcount[pfn] > 1:
         free_unshared_pages(mm, zone, pfn, order)
     else:
         free_pages_prepare(mm, zone, pfn, order)
