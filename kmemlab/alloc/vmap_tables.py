@@ -13,19 +13,12 @@ from functools import partial
 
 from kmemlab.alloc.mempolicy import policy_node
 from kmemlab.alloc.page_alloc import alloc_pages_inner
-from kmemlab.boot.pgtable import (
-    PageTables,
-    p4d_alloc,
-    pgd_offset,
-    pmd_alloc,
-    pte_alloc_kernel,
-    pud_alloc,
-    set_entry,
-)
+from kmemlab.boot.pgtable import PageTables, pgd_offset, set_entry, table_alloc
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.gfp import __GFP_ZERO, GFP_KERNEL
+from kmemlab.types.pgtable import P4D, PMD, PTE, PUD
 
 GFP_PGTABLE_KERNEL = GFP_KERNEL | __GFP_ZERO
 
@@ -58,25 +51,32 @@ def pieces(address: int, end: int, size: int) -> Iterator[tuple[int, int]]:
         address = stop
 
 
+@invented("p4d_alloc_track, pud_alloc_track, pmd_alloc_track one after the other", traced=False)
+def tables_down_to(mm: Mm, level: int, address: int) -> int:
+    """The entry of a level for an address; tables above are made where they are missing. Raises `OutOfMemory`."""
+    tables, alloc = mm.boot.swapper_pg_dir, partial(pte_alloc_one_kernel, mm)
+    entryp = pgd_offset(tables, address)
+    for below in range(P4D, level + 1):
+        entryp = table_alloc(tables, below, entryp, address, alloc)
+    return entryp
+
+
 @kernel("include/linux/pgalloc-track.h", "pud_alloc_track", formerly=("p4d_alloc_track",), traced=False)
 def pud_alloc_track(mm: Mm, address: int) -> int:
-    """The entry of level pud for an address; tables above are made where they are missing. Raises `OutOfMemory`."""
-    tables, alloc = mm.boot.swapper_pg_dir, partial(pte_alloc_one_kernel, mm)
-    return pud_alloc(tables, p4d_alloc(tables, pgd_offset(tables, address), address, alloc), address, alloc)
+    """The entry of level pud for an address, as `tables_down_to` gives it."""
+    return tables_down_to(mm, PUD, address)
 
 
 @kernel("include/linux/pgalloc-track.h", "pmd_alloc_track", traced=False)
 def pmd_alloc_track(mm: Mm, address: int) -> int:
     """The same of level pmd."""
-    alloc = partial(pte_alloc_one_kernel, mm)
-    return pmd_alloc(mm.boot.swapper_pg_dir, pud_alloc_track(mm, address), address, alloc)
+    return tables_down_to(mm, PMD, address)
 
 
 @kernel("include/linux/pgalloc-track.h", "pte_alloc_kernel_track", traced=False)
 def pte_alloc_kernel_track(mm: Mm, address: int) -> int:
     """The same of level pte."""
-    alloc = partial(pte_alloc_one_kernel, mm)
-    return pte_alloc_kernel(mm.boot.swapper_pg_dir, pmd_alloc_track(mm, address), address, alloc)
+    return tables_down_to(mm, PTE, address)
 
 
 @invented("C writes entry after entry; a table's worth in one step costs less here", traced=False)
@@ -94,4 +94,5 @@ def fill_entries(tables: PageTables, entryp: int, entries: list[int]) -> None:
 @invented("C's pte_none, entry after entry", traced=False)
 def any_entry(tables: PageTables, entryp: int, count: int) -> bool:
     """Whether any of `count` entries of one table is not empty."""
-    return any(tables.ram.read_bytes(entryp, tables.layout.entry_size * count))
+    size = tables.layout.entry_size * count
+    return tables.ram.read_bytes(entryp, size) != bytes(size)

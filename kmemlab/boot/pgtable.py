@@ -119,7 +119,9 @@ def populate(tables: PageTables, entryp: int, pfn: int, flags: int = PAGE_TABLE)
 @invented("p4d_alloc, pud_alloc, pmd_alloc and pte_alloc_kernel are this, one level each")
 def table_alloc(tables: PageTables, level: int, above: int, address: int, alloc: AllocTable) -> int:
     """As `table_offset`, and where the entry `above` is empty, it gets a new table from `alloc` first."""
-    if not tables.layout.levels[level].folded and entry_none(tables, above):
+    if tables.layout.levels[level].folded:
+        return above
+    if entry_none(tables, above):
         populate(tables, above, alloc())
     return table_offset(tables, level, above, address)
 

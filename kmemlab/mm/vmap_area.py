@@ -101,11 +101,13 @@ def find_va_links(areas: VmapAreas, va: int, header: int) -> tuple[int, bool]:
     parent, is_left, node = header, True, left[header]
     while node:
         parent = node
-        is_left = end <= va_start[node]
-        assert is_left or start >= va_end[node], (
-            f"vmalloc bug: {start:#x}-{end:#x} overlaps with {va_start[node]:#x}-{va_end[node]:#x}"
-        )
-        node = (left if is_left else right)[node]
+        if end <= va_start[node]:
+            is_left, node = True, left[node]
+        else:
+            assert start >= va_end[node], (
+                f"vmalloc bug: {start:#x}-{end:#x} overlaps with {va_start[node]:#x}-{va_end[node]:#x}"
+            )
+            is_left, node = False, right[node]
     return parent, is_left
 
 

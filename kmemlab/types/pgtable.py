@@ -12,7 +12,7 @@ The kernel's code always walks five levels, pgd → p4d → pud → pmd → pte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kmemlab.types.units import GIB, KIB, MIB, PAGE_SHIFT
 
@@ -62,16 +62,13 @@ class Level:
     shift: int
     entries: int
     large: bool = False  # an entry may map a page of 2**shift bytes instead of naming a table
+    folded: bool = field(init=False)  # the entry of the level above stands for the whole table
+    size: int = field(init=False)  # bytes of address space that one entry covers
 
-    @property
-    def folded(self) -> bool:
-        """The entry of the level above stands for the whole table."""
-        return self.entries == 1
-
-    @property
-    def size(self) -> int:
-        """Bytes of address space that one entry covers."""
-        return 1 << self.shift
+    def __post_init__(self) -> None:
+        # Each step of each walk asks for these.
+        object.__setattr__(self, "folded", self.entries == 1)
+        object.__setattr__(self, "size", 1 << self.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,10 @@ class PgtableLayout:
     virt_bits: int  # how many bits of an address are translated; above them, on 64 bit, only copies of the highest
     phys_bits: int  # how many bits an entry has for an address, offset included
     levels: tuple[Level, Level, Level, Level, Level]
+    address_mask: int = field(init=False)  # the bits of an entry that hold an address
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address_mask", (1 << self.phys_bits) - (1 << PAGE_SHIFT))
 
     def index(self, level: int, address: int) -> int:
         """Which entry of its table at `level` an address goes through."""
@@ -118,11 +119,6 @@ class PgtableLayout:
     def pte_index(self, address: int) -> int:
         """The index into the last table, whose entries map pages of 4 KiB."""
         return self.index(PTE, address)
-
-    @property
-    def address_mask(self) -> int:
-        """The bits of an entry that hold an address."""
-        return (1 << self.phys_bits) - (1 << PAGE_SHIFT)
 
     def page_mask(self, level: int) -> int:
         """The bits of a large entry at `level` that hold the address of its page.
