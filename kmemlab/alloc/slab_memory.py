@@ -14,16 +14,14 @@ _ZEROS = memoryview(bytes(PAGE_SIZE)).cast("Q")
 def memset(pages: SlabPages, address: int, value: int, size: int) -> None:
     """Fill `size` bytes from an address on."""
     paddr = address - pages.page_offset
-    ram = pages.ram
+    ram, within = pages.ram, paddr & IN_PAGE
     place = ram.place[paddr >> PAGE_SHIFT]
-    within = paddr & IN_PAGE
-    if value or not place or (paddr | size) & 7 or within + size > PAGE_SIZE:
+    if place and not value and not (within | size) & 7 and within + size <= PAGE_SIZE:
+        # Most fills clear whole words of one page.
+        first = place * WORDS + (within >> 3)
+        ram.words[first : first + (size >> 3)] = _ZEROS[: size >> 3]
+    else:
         ram.write_bytes(paddr, bytes([value]) * size)
-        return
-    # Most fills clear whole words of one page.
-    words = size >> 3
-    at = place * WORDS + (within >> 3)
-    ram.words[at : at + words] = _ZEROS[:words]
 
 
 @kernel("arch/x86/lib/memcpy_64.S", "memcpy", traced=False)

@@ -191,8 +191,8 @@ def slab_free_slow(cache: SlubCache, slab: int, objects: tuple[int, ...], caller
     if kmem_cache_debug(cache):
         return free_to_partial_list(cache, slab, objects, caller)
     pages = cache.pages
-    prior, was_frozen = push_objects(cache, slab, objects)
-    if was_frozen:
+    prior = push_objects(cache, slab, objects)
+    if pages.frozen[slab]:
         return True  # a CPU's; it will find them
     if not prior:
         # It was full, so on no list: this CPU keeps it in reserve.
@@ -207,17 +207,16 @@ def slab_free_slow(cache: SlubCache, slab: int, objects: tuple[int, ...], caller
 
 
 @invented("the cmpxchg loop of __slab_free", traced=False)
-def push_objects(cache: SlubCache, slab: int, objects: tuple[int, ...]) -> tuple[int, int]:
-    """Put objects on a slab's own freelist: (its first object before, whether the slab was frozen)."""
+def push_objects(cache: SlubCache, slab: int, objects: tuple[int, ...]) -> int:
+    """Put objects on a slab's own freelist; its first object before."""
     pages = cache.pages
-    prior = pages.freelist[slab]
-    first = prior
+    prior = first = pages.freelist[slab]
     for obj in objects:
         set_freepointer(cache, obj, first)
         first = obj
     pages.freelist[slab] = first
     pages.inuse[slab] = (pages.inuse[slab] - len(objects)) & 0xFFFF  # 16 bits, as in C: a double free wraps it
-    return prior, pages.frozen[slab]
+    return prior
 
 
 @kernel("mm/slub.c", "free_to_partial_list", lock="n->list_lock")
@@ -227,7 +226,7 @@ def free_to_partial_list(cache: SlubCache, slab: int, objects: tuple[int, ...], 
         return False
     pages = cache.pages
     nid = slab_nid(pages, slab)
-    prior, _ = push_objects(cache, slab, objects)
+    prior = push_objects(cache, slab, objects)
     discard = not pages.inuse[slab] and cache.per_node.nr_partial[cache.node + nid] >= cache.min_partial
     if not prior:
         remove_full(cache, slab)
