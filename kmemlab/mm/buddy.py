@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from kmemlab.mm.mem_map import MAX_ORDER, MIXED, PAGEBLOCK_ORDER, SECTION_ORDER, page_zone_id
 from kmemlab.mm.zone import (
+    CAPTURE_ORDER,
     NR_FREE_PAGES,
     Zone,
     add_to_free_list,
@@ -19,7 +20,7 @@ from kmemlab.mm.zone import (
     get_pageblock_migratetype,
 )
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_PCPTYPES
+from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
 
 FPI_NONE = 0
 FPI_TO_TAIL = 1 << 1  # boot and hotplug hand pages over at the tail: used last, so they stay whole
@@ -95,14 +96,31 @@ def pageblocks_may_join(zone: Zone, pfn: int, buddy_pfn: int) -> bool:
     return mine == other or (mine < MIGRATE_PCPTYPES and other < MIGRATE_PCPTYPES)
 
 
-@kernel("mm/page_alloc.c", "__free_one_page", left_out="free page reporting, compaction capture", lock="zone->lock")
+@kernel("mm/page_alloc.c", "compaction_capture", traced=False)
+def compaction_capture(zone: Zone, pfn: int, migratetype: int) -> bool:
+    """A block of the order for which a task compacts has come about: it is that task's, on no list. Whether it was.
+
+    Not a small block of a movable pageblock: pages that can't move would come into it.
+    """
+    small = zone.capture_order < zone.page.pageblock_order
+    if migratetype == MIGRATE_ISOLATE or (small and migratetype == MIGRATE_MOVABLE):
+        return False
+    zone.captured_pfn, zone.capture_order = 1 + pfn, 0
+    return True
+
+
+@kernel("mm/page_alloc.c", "__free_one_page", left_out="free page reporting", lock="zone->lock")
 def free_one_page(zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: int = FPI_NONE) -> None:
     """Give a block back and join it with its buddy for as long as the buddy is free too.
 
     `migratetype` is that of the block's pageblock, which says whose list it goes on.
     """
     zone.vm_stat[NR_FREE_PAGES] += 1 << order
+    capture_order = zone.cells[CAPTURE_ORDER]
     while order < MAX_ORDER - 1:
+        if capture_order and order == capture_order and compaction_capture(zone, pfn, migratetype):
+            zone.vm_stat[NR_FREE_PAGES] -= 1 << order
+            return
         buddy_pfn = find_buddy_pfn(pfn, order)
         if not page_is_buddy(zone, buddy_pfn, order):
             break

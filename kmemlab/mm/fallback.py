@@ -45,7 +45,7 @@ def can_steal_fallback(mm: Mm, order: int, start_migratetype: int) -> bool:
     return start_migratetype in (MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE) or bool(mm.page_group_by_mobility_disabled)
 
 
-@kernel("mm/page_alloc.c", "find_suitable_fallback", left_out="the only_stealable question that compaction asks")
+@kernel("mm/page_alloc.c", "find_suitable_fallback", left_out="whether it may be stolen: can_steal_fallback tells")
 def find_suitable_fallback(zone: Zone, order: int, migratetype: int) -> int | None:
     """The first mobility type that has a free block of exactly this order to lend, or None."""
     if zone.nr_free[order] == 0:

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from kmemlab.mm.compaction_suitable import compact_gap
 from kmemlab.mm.context import HZ, PF_KSWAPD, PF_KTHREAD, PF_MEMALLOC, set_task_comm, task_comm
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.kcompactd_wake import wakeup_kcompactd
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES, pgdat_balanced
 from kmemlab.mm.lruvec import LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRUVEC_CONGESTED
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.pageblock_skip import reset_isolation_suitable
 from kmemlab.mm.vm_event import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PAGEOUTRUN
 from kmemlab.mm.wait import DAEMONS
 from kmemlab.mm.zone import WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone
@@ -62,7 +64,7 @@ def kswapd_shrink_node(mm: Mm, pgdat: PglistData, sc: ScanControl) -> bool:
     return sc.nr_scanned >= sc.nr_to_reclaim
 
 
-@kernel("mm/vmscan.c", "balance_pgdat", left_out="waking those who wait, and kcompactd; HighMem's buffer heads")
+@kernel("mm/vmscan.c", "balance_pgdat", left_out="waking those who wait; HighMem's buffer heads")
 def balance_pgdat(mm: Mm, pgdat: PglistData, order: int, highest_zoneidx: int) -> int:
     """Free pages until a zone up to an index is above its high watermark, or no priority is left; returns the order.
 
@@ -79,6 +81,8 @@ def balance_pgdat(mm: Mm, pgdat: PglistData, order: int, highest_zoneidx: int) -
     for zone, boost in zip(zones, boosts, strict=True):
         zone.flags &= ~ZONE_RECLAIM_ACTIVE
         zone.watermark_boost -= min(zone.watermark_boost, boost)
+    if any(boosts):
+        wakeup_kcompactd(mm, pgdat, mm.page.pageblock_order, highest_zoneidx)
     snapshot_refaults(pgdat)
     return sc.order
 
@@ -121,12 +125,15 @@ def prepare_kswapd_sleep(pgdat: PglistData, order: int, highest_zoneidx: int) ->
     return True
 
 
-@kernel("mm/vmscan.c", "kswapd_try_to_sleep", left_out="kcompactd; coarser statistics while asleep")
-def kswapd_try_to_sleep(mm: Mm, pgdat: PglistData) -> bool:
-    """After a run: sleep lightly if that is allowed; whether kswapd sleeps."""
+@kernel("mm/vmscan.c", "kswapd_try_to_sleep", left_out="coarser statistics while asleep")
+def kswapd_try_to_sleep(mm: Mm, pgdat: PglistData, alloc_order: int) -> bool:
+    """After a run: sleep lightly if that is allowed; whether kswapd sleeps. Pages are free now, but a block of order
+    `alloc_order` may have to be made of them: that is kcompactd's work."""
     if not prepare_kswapd_sleep(pgdat, pgdat.kswapd_reclaim_order, pgdat.kswapd_prev_zoneidx):
         mm.vm_event[KSWAPD_HIGH_WMARK_HIT_QUICKLY] += 1
         return False
+    reset_isolation_suitable(pgdat)
+    wakeup_kcompactd(mm, pgdat, alloc_order, pgdat.kswapd_prev_zoneidx)
     pgdat.kswapd_awake = 0
     pgdat.kswapd_sleep_until = mm.current.jiffies + HZ // 10
     return True
@@ -181,12 +188,13 @@ def kswapd(mm: Mm, pgdat: PglistData) -> None:
     pgdat.kswapd_prev_zoneidx = highest_zoneidx
     with running_as(mm, f"kswapd{pgdat.node_id}", PF_MEMALLOC | PF_KSWAPD | PF_KTHREAD):
         reclaim_order = balance_pgdat(mm, pgdat, order, highest_zoneidx)
+    alloc_order = order
     if reclaim_order >= order:  # else the block was not to be had: sleep as if fewer pages had been asked for
-        reclaim_order = pgdat.kswapd_order
+        alloc_order = reclaim_order = pgdat.kswapd_order
         if pgdat.kswapd_highest_zoneidx != MAX_NR_ZONES:
             pgdat.kswapd_prev_zoneidx = pgdat.kswapd_highest_zoneidx
     pgdat.kswapd_reclaim_order = reclaim_order
-    kswapd_try_to_sleep(mm, pgdat)
+    kswapd_try_to_sleep(mm, pgdat, alloc_order)
 
 
 @invented("each node has a thread of its own", traced=False)
