@@ -33,7 +33,15 @@ from kmemlab.mm.page_free import free_unref_page_list, put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
 from kmemlab.mm.page_writeback import folio_mark_dirty, folio_start_writeback
 from kmemlab.mm.vm_event import DROP_PAGECACHE
-from kmemlab.mm.wait import folio_lock, folio_trylock, folio_unlock, folio_wait_locked, folio_wait_writeback, submit_bio
+from kmemlab.mm.wait import (
+    cond_resched,
+    folio_lock,
+    folio_trylock,
+    folio_unlock,
+    folio_wait_locked,
+    folio_wait_writeback,
+    submit_bio,
+)
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.gfp import __GFP_WRITE, GFP_HIGHUSER_MOVABLE, GFP_NOFS
@@ -189,6 +197,7 @@ def filemap_read(mm: Mm, ino: int, pos: int, count: int) -> bytes:
     last_index = -(-end // PAGE_SIZE)
     found = bytearray()
     while pos < end:
+        cond_resched(mm)
         index = pos >> PAGE_SHIFT
         pfn = filemap_get_page(mm, ino, index, last_index)
         size = min(end, index + 1 << PAGE_SHIFT) - pos
@@ -223,6 +232,7 @@ def generic_perform_write(mm: Mm, ino: int, pos: int, data: bytes) -> None:
         folio_mark_accessed(mm, pfn)
         put_page(mm, pfn)
         pos += len(piece)
+        cond_resched(mm)
         balance_dirty_pages(mm)
 
 

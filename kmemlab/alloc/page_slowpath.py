@@ -19,6 +19,7 @@ from kmemlab.mm.pcp import drain_all_pages
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.reclaim_table import out_of_memory, try_to_free_pages
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES
+from kmemlab.mm.wait import cond_resched
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import (
     ALLOC_CPUSET,
@@ -104,10 +105,12 @@ def wake_all_kswapds(mm: Mm, gfp: int, order: int, nid: int) -> None:
 @kernel("mm/page_alloc.c", "__perform_reclaim")
 def perform_reclaim(mm: Mm, gfp: int, order: int, nid: int) -> int:
     """Free pages; whoever does so may itself use the last ones. Returns how many were freed."""
+    cond_resched(mm)
     before = mm.current.flags
     mm.current.flags = before | PF_MEMALLOC
     progress = try_to_free_pages(mm, gfp, order, nid, gfp_zone(mm, gfp))
     mm.current.flags = mm.current.flags & ~PF_MEMALLOC | before & PF_MEMALLOC
+    cond_resched(mm)
     return progress
 
 

@@ -38,6 +38,7 @@ from kmemlab.mm.check_lru import check_lru
 from kmemlab.mm.check_page_cache import check_page_cache
 from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import check_conservation, check_zone
+from kmemlab.mm.wait import exit_to_user_mode
 from kmemlab.mm.zone import Zone
 from kmemlab.process.check_process import check_processes
 from kmemlab.sim.journal import Command
@@ -167,6 +168,13 @@ class Machine(
 
     def _do_free_pages(self, pfn: int, order: int) -> None:
         free_pages_inner(self.kernel.mm, pfn, order)
+
+    def _carry_out(self, command: Command) -> Any:
+        try:
+            return super()._carry_out(command)
+        finally:
+            if command.name != "start_kernel" and self.has_page_allocator:
+                exit_to_user_mode(self.kernel.mm)
 
     # -- what holds ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 kswapd_order, kswapd_highest_zoneidx    the largest order and the highest zone anybody asked for
 kswapd_awake                            set here; the daemon clears it when it goes to sleep
+need_resched                            it runs as soon as this task waits, or comes to a point where it may be stopped
 """
 
 from __future__ import annotations
@@ -46,3 +47,4 @@ def wakeup_kswapd(mm: Mm, zone: Zone, gfp: int, order: int, highest_zoneidx: int
     if pgdat_balanced(pgdat, order, highest_zoneidx) and not pgdat_watermark_boosted(pgdat, highest_zoneidx):
         return
     pgdat.kswapd_awake = 1
+    mm.current.need_resched = 1

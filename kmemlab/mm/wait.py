@@ -2,7 +2,9 @@
 
 reader: lock_page ──▶ io_schedule ──▶ jiffies + 1 ──▶ disk: requests that are done ──▶ kswapd, flusher ──▶ done yet?
 
-A machine runs one thing at a time, so what Linux does on other CPUs meanwhile is done here, jiffy by jiffy.
+A machine runs one thing at a time, as Linux does on one CPU. Besides waiting, a task loses the CPU to a daemon that
+was woken where it offers it (cond_resched: between two pages of a file, before and behind direct reclaim) and when it
+goes back to its program (exit_to_user_mode: the end of each command). No time passes by that.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kmemlab.hardware.disk import QUEUE_DEPTH, copy_page
+from kmemlab.mm.context import may_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, set_page_flag_first
 from kmemlab.mm.page_writeback import NR_FILE_DIRTY, folio_end_writeback, global_node_page_state
 from kmemlab.mm.vm_event import PGPGIN, PGPGOUT
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_locked, PG_uptodate, PG_writeback
+from kmemlab.types.units import KIB, PAGE_SIZE
 
 # Filled when modules are loaded: what runs each jiffy. Each looks for itself whether it has anything to do.
 DAEMONS: dict[str, Callable[[Mm], None]] = {}
@@ -29,7 +33,7 @@ def submit_bio(mm: Mm, pfn: int, block: int, write: bool) -> None:
     while mm.disk.pending == QUEUE_DEPTH:
         io_schedule(mm)
     mm.disk.submit(mm.current.jiffies, pfn, block, write)
-    mm.vm_event[PGPGOUT if write else PGPGIN] += 1
+    mm.vm_event[PGPGOUT if write else PGPGIN] += PAGE_SIZE // KIB
 
 
 @kernel("block/blk-mq.c", "blk_mq_complete_request", left_out="interrupts")
@@ -52,8 +56,14 @@ def tick(mm: Mm) -> None:
     """One jiffy passes. Daemons that wait themselves let time pass, but don't start others."""
     mm.current.jiffies += 1
     complete_requests(mm)
-    if mm.in_worker:
-        return
+    if not mm.in_worker:
+        run_daemons(mm)
+
+
+@invented("the scheduler: each daemon has its turn, and the task goes on when all wait", traced=False)
+def run_daemons(mm: Mm) -> None:
+    """Let each daemon do what it has to do."""
+    mm.current.need_resched = 0
     mm.in_worker = 1
     try:
         for name in TURNS:
@@ -61,6 +71,25 @@ def tick(mm: Mm) -> None:
                 DAEMONS[name](mm)
     finally:
         mm.in_worker = 0
+
+
+@kernel(
+    "include/linux/sched.h",
+    "cond_resched",
+    left_out="other tasks; that whoever was woken may still have to wait until this task's slice is over",
+    traced=False,
+)
+def cond_resched(mm: Mm) -> None:
+    """A point where the task may be stopped: a daemon that was woken since runs now."""
+    if mm.current.need_resched and not mm.in_worker and may_sleep(mm.current):
+        run_daemons(mm)
+
+
+@kernel("kernel/entry/common.c", "exit_to_user_mode_prepare", left_out="signals; other tasks", traced=False)
+def exit_to_user_mode(mm: Mm) -> None:
+    """The kernel's work for a program is done: a daemon that was woken, or that has not come to an end, runs now."""
+    if any(pgdat.kswapd_awake for pgdat in mm.node_data) and not mm.in_worker and may_sleep(mm.current):
+        run_daemons(mm)
 
 
 @invented("time that nobody does anything with costs nothing")

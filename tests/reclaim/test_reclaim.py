@@ -11,7 +11,7 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.address_space import filemap_get_folio, shadow_at
 from kmemlab.mm.check_zone import BrokenLaw
-from kmemlab.mm.context import HZ
+from kmemlab.mm.context import HZ, interrupt
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES, pgdat_balanced
 from kmemlab.mm.lruvec import (
     LRU_ACTIVE_ANON,
@@ -38,6 +38,7 @@ from kmemlab.mm.vm_event import (
     SLABS_SCANNED,
 )
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.wait import cond_resched
 from kmemlab.mm.workingset import lru_note_cost, pack_shadow, unpack_shadow
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW
 from kmemlab.mm.zone_watermark_ok import wmark_pages
@@ -50,7 +51,7 @@ from kmemlab.reclaim.shrink_list import Fate, FolioReferences, fate_of_dirty, fo
 from kmemlab.reclaim.shrinker import SHRINKERS, Shrinker, do_shrink_slab, registered_shrinker
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import KmemlabError, OutOfMemory
-from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from kmemlab.types.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from kmemlab.types.pageflags import PG_active, PG_dirty, PG_referenced, PG_swapbacked
 from kmemlab.types.units import PAGE_SIZE
 
@@ -187,6 +188,52 @@ def test_a_stream_larger_than_memory_is_kept_up_with_by_kswapd(machine):
     machine.check()
 
 
+def test_between_commands_kswapd_keeps_up_so_that_no_request_has_to_wait(machine):
+    """Woken at low, it runs when the command is over, and sleeps above high; the clock stands still meanwhile."""
+    machine.create_file("big", 30000)
+    machine.read_file("big", 0, 26000 * PAGE_SIZE)
+    mm, pgdat = machine.kernel.mm, machine.kernel.mm.node_data[0]
+    before, runs = mm.current.jiffies, mm.vm_event[PAGEOUTRUN]
+    held, low_seen = [], 0
+    for _ in range(6000):
+        held.append(machine.alloc_pages(GFP_KERNEL))
+        free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in machine.zones)
+        low_seen += mm.vm_event[PAGEOUTRUN] > runs
+        runs = mm.vm_event[PAGEOUTRUN]
+        assert free >= sum(wmark_pages(zone, WMARK_LOW) for zone in machine.zones) // 2
+        assert not pgdat.kswapd_awake
+    assert mm.current.jiffies == before
+    assert low_seen > 5
+    assert sum(mm.vm_event[ALLOCSTALL : ALLOCSTALL + 5]) == 0
+    add_up(machine)
+    machine.check()
+
+
+def test_reading_a_large_file_in_one_command_kswapd_has_its_turns_between_pages(machine):
+    machine.create_file("big", 60000)
+    machine.read_file("big")
+    mm = machine.kernel.mm
+    assert mm.vm_event[PAGEOUTRUN] > 5
+    assert mm.vm_event[PGSTEAL_KSWAPD] > 30000
+    assert sum(mm.vm_event[ALLOCSTALL : ALLOCSTALL + 5]) == 0
+
+
+def test_nobody_is_stopped_where_he_must_not_sleep(machine):
+    machine.create_file("big", 30000)
+    stream(machine, "big", 24000)
+    mm, pgdat = machine.kernel.mm, machine.kernel.mm.node_data[0]
+    with interrupt(mm.current):
+        while not pgdat.kswapd_awake:
+            alloc_pages_inner(mm, GFP_ATOMIC, 0, 0)
+        assert mm.current.need_resched
+        runs = mm.vm_event[PAGEOUTRUN]
+        cond_resched(mm)
+        assert mm.vm_event[PAGEOUTRUN] == runs
+    cond_resched(mm)
+    assert mm.vm_event[PAGEOUTRUN] == runs + 1
+    assert not mm.current.need_resched
+
+
 def test_kswapd_stops_as_soon_as_a_zone_is_above_its_high_mark(machine):
     machine.create_file("big", 30000)
     stream(machine, "big", 24000)
@@ -236,7 +283,7 @@ def test_a_request_that_finds_nothing_frees_pages_itself(machine):
     machine.create_file("big", 30000)
     stream(machine, "big", 30000)
     mm = machine.kernel.mm
-    held = [machine.alloc_pages(GFP_KERNEL) for _ in range(8000)]
+    held = [alloc_pages_inner(mm, GFP_KERNEL, 0, 0) for _ in range(8000)]  # nobody else has a turn meanwhile
     assert sum(mm.vm_event[ALLOCSTALL : ALLOCSTALL + 5]) > 0
     assert mm.vm_event[PGSTEAL_DIRECT] > 0
     add_up(machine)
