@@ -40,6 +40,7 @@ from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import check_conservation, check_zone
 from kmemlab.mm.wait import exit_to_user_mode
 from kmemlab.mm.zone import Zone
+from kmemlab.process.check_oom import check_oom
 from kmemlab.process.check_process import check_processes
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
@@ -219,6 +220,7 @@ class Machine(
         check_lru(self.kernel.mm)
         check_page_cache(self.kernel.mm)
         check_processes(self.kernel.processes)
+        check_oom(self.kernel.processes)
         self.check_laws()
 
     def dmesg(self) -> str:

@@ -104,6 +104,9 @@ VM_TABLE = {
     "vm.dirty_writeback_centisecs": CtlTable(
         lambda mm: mm.dirty_writeback_interval, dirty_writeback_centisecs_handler
     ),
+    "vm.panic_on_oom": plain(Mm.panic_on_oom, most=2),
+    "vm.oom_kill_allocating_task": plain(Mm.oom_kill_allocating_task),
+    "vm.oom_dump_tasks": plain(Mm.oom_dump_tasks),
 }
 HIGHMEM_IS_DIRTYABLE = {"vm.highmem_is_dirtyable": plain(Mm.vm_highmem_is_dirtyable, most=1)}
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"

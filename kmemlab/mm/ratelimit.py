@@ -25,7 +25,8 @@ class RatelimitState(Struct):
 @kernel("lib/ratelimit.c", "___ratelimit", traced=False)
 def ratelimit(rs: RatelimitState, current: Context, function: str) -> bool:
     """Whether `function` may say something now; when its time has come again, how often it might not is told."""
-    rs.begin = rs.begin or current.jiffies
+    if not rs.printed:  # the first time
+        rs.begin = current.jiffies
     if current.jiffies > rs.begin + DEFAULT_RATELIMIT_INTERVAL:
         if rs.missed:
             current.printk.info(f"{function}: {rs.missed} callbacks suppressed")

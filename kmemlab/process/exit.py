@@ -41,7 +41,7 @@ def exit_mm(processes: Processes, task: TaskStruct) -> None:
     """Let go of the address space."""
     mm = task_mm(processes, task)
     cancel_oom_reaper(processes, task)
-    task.mm = 0
+    task.mm = task.vfork_done = 0  # a parent that slept since its vfork may go on
     if mm is not None:
         mmput(mm)
     if task.memdie:
@@ -67,7 +67,7 @@ def exit_notify(processes: Processes, task: TaskStruct) -> None:
     """Children that are left become those of process 1, which asks at once about those that are dead."""
     for child in list(for_each_process(processes)):
         if child.parent == task.pid:
-            child.parent = INIT_PID
+            child.parent, child.vfork_done = INIT_PID, 0
             if child.exit_state == EXIT_ZOMBIE:
                 release_task(processes, child)
     task.exit_state = EXIT_ZOMBIE

@@ -131,21 +131,30 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> None:
         flush_tlb_mm_range(oldmm, 0, oldmm.task_size)
 
 
+@kernel("kernel/fork.c", "copy_mm", left_out="threads of the kernel")
+def copy_mm(processes: Processes, oldmm: MmStruct, vfork: bool) -> MmStruct:
+    """The child's address space: its parent's own after vfork, else a copy. Raises `OutOfMemory`."""
+    if not vfork:
+        return dup_mm(processes, oldmm)
+    oldmm.mm_users += 1
+    return oldmm
+
+
 @kernel("kernel/fork.c", "copy_process", left_out="threads, signals, files, credentials, the scheduler")
-def copy_process(processes: Processes, parent: TaskStruct, oldmm: MmStruct) -> TaskStruct:
+def copy_process(processes: Processes, parent: TaskStruct, oldmm: MmStruct, vfork: bool) -> TaskStruct:
     """A child that is as its parent. Raises `OutOfMemory`; then nothing is left of it."""
     task = dup_task_struct(processes)
     if task is None:
         raise OutOfMemory("ENOMEM: there is no memory for a task", where="dup_task_struct", remedy="free some memory")
     try:
-        mm = dup_mm(processes, oldmm)
+        mm = copy_mm(processes, oldmm, vfork)
     except KmemlabError:
         free_thread_stack(processes.stacks, task.stack)
         free_task_struct(processes, task)
         raise
     task.mm = 1 + mm.number
     task.parent, task.ip, task.sp = parent.pid, parent.ip, parent.sp
-    task.oom_score_adj = parent.oom_score_adj
+    task.oom_score_adj, task.vfork_done = parent.oom_score_adj, int(vfork)
     for at in range(TASK_COMM_LEN):
         task.comm[at] = parent.comm[at]
     task.tasks = processes.total_forks
@@ -153,11 +162,14 @@ def copy_process(processes: Processes, parent: TaskStruct, oldmm: MmStruct) -> T
     return task
 
 
-@kernel("kernel/fork.c", "kernel_clone", left_out="threads, vfork, tracing", formerly=("do_fork", "_do_fork"))
-def kernel_clone(processes: Processes, pid: int) -> int:
-    """fork of process `pid`; the pid of its child. Raises `OutOfMemory`, `BadRequest`."""
+@kernel("kernel/fork.c", "kernel_clone", left_out="threads, tracing", formerly=("do_fork", "_do_fork"))
+def kernel_clone(processes: Processes, pid: int, vfork: bool = False) -> int:
+    """fork of process `pid`; the pid of its child. After vfork the child uses its parent's memory, which sleeps.
+
+    Raises `OutOfMemory`, `BadRequest`.
+    """
     parent, oldmm = living(processes, pid)
-    task = copy_process(processes, parent, oldmm)
+    task = copy_process(processes, parent, oldmm, vfork)
     processes.total_forks += 1
     return task.pid
 
