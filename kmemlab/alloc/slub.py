@@ -22,6 +22,7 @@ from kmemlab.alloc.slub_partial import (
     count_partial_free,
     deactivate_slab,
     get_partial,
+    not_frozen,
     put_cpu_partial,
     remove_full,
     remove_partial,
@@ -97,6 +98,8 @@ def freelist_of_cpu_slab(cache: SlubCache, node: int, row: int) -> int:
         return 0
     if freelist:
         return freelist
+    if not pages.frozen[slab]:
+        raise not_frozen(cache, slab, "mm/slub.c:2983")
     freelist = pages.freelist[slab]
     pages.inuse[slab], pages.freelist[slab] = pages.objects[slab], 0
     if not freelist:

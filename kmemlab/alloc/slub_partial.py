@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from kmemlab.alloc.kmem_cache import SLAB_STORE_USER
 from kmemlab.alloc.page_alloc import gfp_zone
-from kmemlab.alloc.slab_bug import DOUBLE_FREE, Oops
+from kmemlab.alloc.slab_bug import CORRUPT, DOUBLE_FREE, Oops, bug_at
 from kmemlab.alloc.slab_common import report_bug
 from kmemlab.alloc.slab_pages import slab_address, slab_nid
 from kmemlab.alloc.slub_debug import alloc_debug_processing
@@ -187,6 +187,8 @@ def get_partial(cache: SlubCache, gfp: int, node: int, orig_size: int) -> tuple[
 def deactivate_slab(cache: SlubCache, slab: int, freelist: int) -> None:
     """A CPU leaves its slab: its free objects go back to the slab's own freelist, the slab to where it belongs."""
     pages = cache.pages
+    if not pages.frozen[slab]:
+        raise not_frozen(cache, slab, "mm/slub.c:2480")
     nid = slab_nid(pages, slab)
     # Others have freed into it meanwhile, so it may soon be empty: to the tail.
     tail = bool(pages.freelist[slab])
@@ -231,6 +233,14 @@ def circular_freelist(cache: SlubCache, slab: int) -> Oops:
     return Oops(what, where="deactivate_slab", remedy="boot with slub_debug=F: then the second free is refused")
 
 
+@invented("VM_BUG_ON(!slab->frozen): only a debug kernel looks; another goes round for ever")
+def not_frozen(cache: SlubCache, slab: int, place: str) -> Oops:
+    """What ends the walk along a CPU's reserve that comes back to itself: it meets a slab that it has let go before."""
+    what = f"slab {slab} of {cache.name} is a CPU's, but not frozen: the CPU's partial list leads to a slab twice"
+    report_bug(cache, CORRUPT, what, slab_address(cache.pages, slab))
+    return bug_at(cache.common.mm.boot.printk, place, what)
+
+
 @kernel("mm/slub.c", "__unfreeze_partials")
 def unfreeze_partials(cache: SlubCache, partial_slab: int) -> None:
     """A CPU's reserve goes to the nodes' lists; empty slabs that are too many there go back to the page allocator."""
@@ -238,6 +248,8 @@ def unfreeze_partials(cache: SlubCache, partial_slab: int) -> None:
     discard: list[int] = []
     while partial_slab:
         slab, partial_slab = partial_slab, pages.next[partial_slab]
+        if not pages.frozen[slab]:
+            raise not_frozen(cache, slab, "mm/slub.c:2569")
         nid = slab_nid(pages, slab)
         pages.frozen[slab] = 0
         if not pages.inuse[slab] and cache.per_node.nr_partial[cache.node + nid] >= cache.min_partial:

@@ -9,7 +9,9 @@ import pytest
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER
 from kmemlab.alloc.slab_check import check_slab
 from kmemlab.alloc.slab_memory import read_memory
+from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.machine.machine import Machine
+from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.types.errors import (
     BadRequest,
     DoubleFree,
@@ -22,7 +24,7 @@ from kmemlab.types.errors import (
 )
 from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.slab_config import SlabConfig
-from tests.alloc.slab_helpers import PLAIN, new_cache, small
+from tests.alloc.slab_helpers import PLAIN, new_cache, partial_of, small
 
 
 def watched(options: str = "FZPU") -> Machine:
@@ -291,6 +293,49 @@ def test_a_circle_is_never_followed_for_ever() -> None:
         machine.kmem_cache_shrink("test")
     assert "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [swapper/0:0]" in machine.dmesg()
     assert cache.nr_held == 0
+
+
+def reserve_in_a_circle(machine: Machine, slabs: int, free_each: int) -> SlubCache:
+    """A cache whose CPU has so many slabs in reserve, each with so many objects free; the last one leads to the first.
+
+    Every slab was full, so the first object that came back to it put it there.
+    """
+    cache = new_cache(machine.kernel.slab)
+    held = [machine.kmem_cache_alloc("test") for _ in range((slabs + 1) * cache.objects)]
+    for nth in range(slabs):
+        for obj in held[nth * cache.objects :][:free_each]:
+            machine.kmem_cache_free("test", obj)
+    reserve = partial_of(cache)
+    assert len(reserve) == slabs
+    cache.pages.next[reserve[-1]] = reserve[0]
+    return cache
+
+
+@pytest.mark.parametrize("slabs", [1, 2, 3])
+def test_a_reserve_that_is_a_circle_is_found_when_the_cpu_gives_it_up(slabs: int) -> None:
+    machine = small()
+    reserve_in_a_circle(machine, slabs, free_each=1)
+    with pytest.raises(SlabCorruption, match="the CPU's partial list leads to a slab twice"):
+        machine.kmem_cache_shrink("test")
+    assert "kernel BUG at mm/slub.c:2569!" in machine.dmesg()
+
+
+@pytest.mark.parametrize("slabs", [1, 2, 3])
+def test_a_reserve_that_is_a_circle_is_found_when_objects_are_taken(slabs: int) -> None:
+    machine = small()
+    cache = reserve_in_a_circle(machine, slabs, free_each=2)
+    for _ in range(2 * slabs):  # all that are free
+        machine.kmem_cache_alloc("test")
+    with pytest.raises(SlabCorruption, match=f"of {cache.name} is a CPU's, but not frozen"):
+        machine.kmem_cache_alloc("test")
+    assert "kernel BUG at mm/slub.c:2983!" in machine.dmesg()
+
+
+def test_a_reserve_that_is_a_circle_breaks_the_law() -> None:
+    machine = small()
+    reserve_in_a_circle(machine, slabs=2, free_each=1)
+    with pytest.raises(BrokenLaw, match=r"counts 1 slabs in a CPU's reserve from itself on"):
+        machine.check()
 
 
 def test_hardened_an_overwritten_pointer_leads_nowhere_plain_where_the_writer_wants() -> None:
