@@ -40,7 +40,8 @@ def check_file_entry(mm: MmStruct, vma: int, address: int, entry: int, pfn: int)
 
 @invented("one of the laws", traced=False)
 def check_file_pages(common: ProcessMemory, mapped: Counter[int], waiting: Counter[int]) -> None:
-    """mapcount is the number of entries; each of them holds a reference, as do the mapping and each batch."""
+    """mapcount is the number of entries; each of them holds a reference, as do the mapping and each batch. No page is
+    behind the end of its file."""
     page = common.mm.page
     for pfn, count in mapped.items():
         if page.mapcount[pfn] != count:
@@ -52,7 +53,11 @@ def check_file_pages(common: ProcessMemory, mapped: Counter[int], waiting: Count
 
 
 def _check_unmapped(common: ProcessMemory, mapping: int, mapped: Counter[int]) -> None:
-    for pfn in pages_of(common.mm.mappings, mapping):
+    files, mappings = common.mm.files, common.mm.mappings
+    ino = mappings.host[mapping]
+    for pfn in pages_of(mappings, mapping):
+        if ino and files.mapping[ino] == mapping and common.mm.page.index[pfn] >= files.nr_pages[ino]:
+            _broken(f"page {pfn:#x} is behind the end of its file")
         if pfn not in mapped and common.mm.page.mapcount[pfn]:
             _broken(f"page {pfn:#x} of a file is mapped nowhere, but its mapcount is {common.mm.page.mapcount[pfn]}")
 
