@@ -7,10 +7,12 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import kmemlab
-from kmemlab.sim.kernel import SIMULATOR, load_all, registry
+from kmemlab.sim.kernel import SIMULATOR, invented, load_all, registry
+from kmemlab.sim.recorder import traced_functions
 
 # The floors on which Linux is modelled. Below them, `types` holds numbers and names, and `sim` the recorder, which
 # knows nothing of Linux; what of `sim` does stand for C (list_head) is marked all the same.
@@ -57,3 +59,27 @@ def test_a_c_name_is_one_that_c_could_have() -> None:
         if mark.file and not re.fullmatch(r"((struct|enum|union) )?[A-Za-z_]\w*", mark.name)
     ]
     assert odd == []
+
+
+def wrappers() -> list[str]:
+    """The functions whose calls would be logged, and can't: their code uses variables of a function around them."""
+    return [f"{one.__module__}.{one.__qualname__}" for one in traced_functions() if one.__code__.co_freevars]
+
+
+def test_a_recorded_function_is_no_wrapper() -> None:
+    # Recording swaps a function's code, and Python takes only code with as many free variables. What @contextmanager
+    # gives has one, so its mark must say traced=False.
+    load_all()
+    assert wrappers() == []
+
+
+def test_a_recorded_wrapper_would_be_found() -> None:
+    @invented("a mistake")
+    @contextmanager
+    def forgets_to_say_untraced() -> Iterator[None]:
+        yield
+
+    try:
+        assert [name.rsplit(".", 1)[1] for name in wrappers()] == ["forgets_to_say_untraced"]
+    finally:
+        registry.marks.remove(registry.marks[-1])
