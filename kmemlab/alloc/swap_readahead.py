@@ -111,9 +111,8 @@ def swapin_nr_pages_inner(prev_offset: int, offset: int, hits: int, max_pages: i
     >>> swapin_nr_pages_inner(99, 100, 0, 8, 0), swapin_nr_pages_inner(0, 100, 0, 8, 8)
     (2, 4)
     """
-    if hits:
-        pages = max(4, 1 << (hits + 1).bit_length())
-    else:  # nothing to judge by: whoever goes straight on gets one page more, so that there can be a hit
+    pages = max(4, 1 << (hits + 1).bit_length())
+    if not hits:  # nothing to judge by: whoever goes straight on gets one page more, so that there can be a hit
         pages = 2 if abs(offset - prev_offset) == 1 else 1
     return max(min(pages, max_pages), prev_win // 2)
 

@@ -17,7 +17,7 @@ from kmemlab.mm.swapops import MAX_SWAPFILES, swp_type
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import ListHead
-from kmemlab.sim.struct import Cell, Struct
+from kmemlab.sim.struct import Cell, Struct, U64Cell
 
 # swap_map: a count of up to SWAP_MAP_MAX, and flags.
 SWAP_HAS_CACHE, COUNT_CONTINUED = 0x40, 0x80
@@ -45,6 +45,7 @@ class SwapInfo(Struct):
     highest_bit = Cell()  # nor one above; 0: none at all
     cluster_next = Cell()  # where to look for a free slot first
     cluster_nr = Cell()  # so many more in a row before an empty cluster is looked for
+    map_address = U64Cell()  # what C's swap_map takes of memory lies there
     first_block = Cell()  # ours: of the partition on the disk
     turn = Cell()  # its place among the areas of the same priority that have free slots; 0: it has none
 
@@ -93,7 +94,6 @@ class Swap(Struct):
     nr_swapfiles = Cell()
     least_priority = Cell()  # of areas to which nobody gave one
     last_turn = Cell()
-    total_swap_pages = Cell()
     nr_rotate_swap = Cell()  # areas on disks whose arm must move
     # mm/swap_slots.c
     swap_slot_cache_enabled = Cell()

@@ -53,7 +53,7 @@ def folio_swap_entry(mm: Mm, pfn: int) -> int:
 @kernel("include/linux/swap.h", "vm_swap_full", formerly=("mem_cgroup_swap_full",), traced=False)
 def vm_swap_full(mm: Mm) -> bool:
     """Whether more than half of all slots are in use: then slots of pages that are in memory are given back eagerly."""
-    return mm.nr_swap_pages * 2 < mm.swap.total_swap_pages
+    return mm.nr_swap_pages * 2 < mm.total_swap_pages
 
 
 @kernel("mm/swap_state.c", "total_swapcache_pages", traced=False)

@@ -10,10 +10,11 @@ from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
 from kmemlab.mm.page_mapping import page_anon, page_anon_vma
+from kmemlab.mm.swap_state import folio_test_swapcache
 from kmemlab.process.check_file_mapping import check_file_entry, check_file_pages, check_i_mmap
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
-from kmemlab.process.mm_struct import NR_MM_COUNTERS, MmStruct
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE
+from kmemlab.process.mm_struct import MM_SWAPENTS, NR_MM_COUNTERS, MmStruct
+from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE, pte_present
 from kmemlab.process.pgtable import NR_PAGETABLE, kernel_entries, next_level, pgd_order, present_ptes
 from kmemlab.process.rmap import NR_ANON_MAPPED, NR_FILE_MAPPED, mm_counter, page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
@@ -123,6 +124,9 @@ def check_entries(mm: MmStruct, writable: set[int]) -> Iterator[int]:
         vma = find_vma(mm, address)
         if not vma or address < vmas.vm_start[vma]:
             _broken(f"an entry at {address:#x} of address space {mm.number} lies in no VMA")
+        if not pte_present(entry):
+            rss[MM_SWAPENTS] += 1
+            continue
         flags = vmas.vm_flags[vma]
         if (entry & PAGE_RW and not flags & VM_WRITE) or (entry & PAGE_PRESENT and not flags & VM_ACCESS_FLAGS):
             _broken(f"the entry at {address:#x} of address space {mm.number} allows more than its VMA")
@@ -183,12 +187,12 @@ def _tables_below(mm: MmStruct, table: int, level: int, base: int) -> Iterator[t
 @invented("one of the laws", traced=False)
 def check_pages(processes: Processes, mapped: Counter[int], writable: set[int], waiting: Counter[int]) -> None:
     """mapcount is the number of entries, and each of them holds a reference, as does each batch in which the page waits
-    for its LRU list; who may write has the page alone."""
+    for its LRU list, and the swap cache; who may write has the page alone."""
     page = processes.common.mm.page
     for pfn, count in mapped.items():
         if page.mapcount[pfn] != count:
             _broken(f"page {pfn:#x} is mapped {count} times, but its mapcount is {page.mapcount[pfn]}")
-        if page.refcount[pfn] != count + waiting[pfn]:
+        if page.refcount[pfn] != count + waiting[pfn] + folio_test_swapcache(processes.common.mm, pfn):
             _broken(f"page {pfn:#x} is mapped {count} times, but has {page.refcount[pfn]} references")
         if count > 1 and (pfn in writable or page_anon_exclusive(page, pfn)):
             _broken(f"page {pfn:#x} is shared, yet somebody may write into it")

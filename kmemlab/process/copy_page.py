@@ -9,8 +9,10 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import page_ref_inc
-from kmemlab.process.mm_struct import MmStruct, add_mm_counter
-from kmemlab.process.mman import VM_SHARED, is_cow_mapping
+from kmemlab.mm.swap_count import swap_duplicate
+from kmemlab.mm.swapops import pte_swp_clear_exclusive, pte_swp_exclusive, pte_to_swp_entry
+from kmemlab.process.mm_struct import MM_SWAPENTS, MmStruct, add_mm_counter
+from kmemlab.process.mman import VM_SHARED, is_cow_mapping, pte_present
 from kmemlab.process.pgtable import present_ptes, pte_alloc
 from kmemlab.process.rmap import mm_counter, page_dup_anon_rmap, page_dup_file_rmap
 from kmemlab.process.zap import vm_normal_page
@@ -27,7 +29,7 @@ def vma_needs_copy(src_mm: MmStruct, src_vma: int) -> bool:
     return bool(src_mm.common.vmas.anon_vma[src_vma])
 
 
-@kernel("mm/memory.c", "copy_page_range", left_out="huge pages, swap entries", formerly=("copy_pte_range",))
+@kernel("mm/memory.c", "copy_page_range", left_out="huge pages", formerly=("copy_pte_range",))
 def copy_page_range(dst_mm: MmStruct, src_mm: MmStruct, src_vma: int) -> None:
     """Give a child the pages of one VMA of its parent. Raises `OutOfMemory` where there is no page for a table."""
     if not vma_needs_copy(src_mm, src_vma):
@@ -35,7 +37,10 @@ def copy_page_range(dst_mm: MmStruct, src_mm: MmStruct, src_vma: int) -> None:
     vmas = src_mm.common.vmas
     for address, src_ptep in present_ptes(src_mm.tables, vmas.vm_start[src_vma], vmas.vm_end[src_vma]):
         dst_ptep = pte_alloc(dst_mm, address)
-        if get_entry(src_mm.tables, src_ptep):  # the request for a table may have made reclaim take the page
+        entry = get_entry(src_mm.tables, src_ptep)  # the request for a table may have made reclaim take the page
+        if entry and not pte_present(entry):
+            copy_nonpresent_pte(dst_mm, src_mm, dst_ptep, src_ptep)
+        elif entry:
             copy_present_pte(dst_mm, src_mm, dst_ptep, src_ptep, vmas.vm_flags[src_vma])
 
 
@@ -55,3 +60,16 @@ def copy_present_pte(dst_mm: MmStruct, src_mm: MmStruct, dst_ptep: int, src_ptep
     if vm_flags & VM_SHARED:
         entry &= ~PAGE_DIRTY  # the parent's entry tells it
     set_entry(dst_mm.tables, dst_ptep, entry & ~PAGE_ACCESSED)
+
+
+@kernel("mm/memory.c", "copy_nonpresent_pte", left_out="migration, devices' memory", formerly=("copy_one_pte",))
+def copy_nonpresent_pte(dst_mm: MmStruct, src_mm: MmStruct, dst_ptep: int, src_ptep: int) -> None:
+    """Let both processes hold a swap entry; the page is no longer the parent's alone."""
+    layout = src_mm.tables.layout
+    pte = get_entry(src_mm.tables, src_ptep)
+    swap_duplicate(src_mm.common.mm, pte_to_swp_entry(layout, pte))
+    if pte_swp_exclusive(layout, pte):
+        pte = pte_swp_clear_exclusive(layout, pte)
+        set_entry(src_mm.tables, src_ptep, pte)
+    add_mm_counter(dst_mm, MM_SWAPENTS, 1)
+    set_entry(dst_mm.tables, dst_ptep, pte)

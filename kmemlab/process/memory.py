@@ -2,6 +2,7 @@
 
 handle_mm_fault ─▶ handle_pte_fault ┬▶ entry empty:    do_anonymous_page   read: the zero page; write: a new page
                                     │                  do_fault            a page of a file: file_fault.py
+                                    ├▶ swap entry:     do_swap_page        back from swap: swap_fault.py
                                     └▶ write, no RW:   do_wp_page ┬▶ nobody else has it: wp_page_reuse
                                                                   ├▶ shared: wp_page_copy
                                                                   └▶ a file's, mapped shared: wp_page_shared
@@ -15,7 +16,9 @@ from kmemlab.mm.lru import folio_add_lru, lru_add_drain
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
+from kmemlab.mm.swap_state import folio_free_swap, folio_test_swapcache
 from kmemlab.mm.vm_event import PGFAULT
+from kmemlab.mm.wait import folio_trylock, folio_unlock
 from kmemlab.process.fault_page import (
     FAULT_FLAG_WRITE,
     VM_FAULT_OOM,
@@ -30,6 +33,7 @@ from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, MmStruct, add_
 from kmemlab.process.mman import VM_SHARED, pte_present, vm_get_page_prot
 from kmemlab.process.pgtable import flush_tlb_mm_range, pte_alloc
 from kmemlab.process.rmap import page_add_new_anon_rmap, page_anon_exclusive, page_move_anon_rmap, page_remove_rmap
+from kmemlab.process.swap_fault import do_swap_page
 from kmemlab.process.zap import free_page_and_swap_cache, vm_normal_page
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
@@ -57,14 +61,16 @@ def handle_mm_fault(mm: MmStruct, vma: int, address: int, flags: int) -> int:
     return handle_pte_fault(mm, vma, address, ptep, flags)
 
 
-@kernel("mm/memory.c", "handle_pte_fault", left_out="swap, NUMA hints", lock="the page table's lock")
+@kernel("mm/memory.c", "handle_pte_fault", left_out="NUMA hints", lock="the page table's lock")
 def handle_pte_fault(mm: MmStruct, vma: int, address: int, ptep: int, flags: int) -> int:
     """What is to be done depends on the entry: empty, or there but not for writing, or good already."""
     entry = get_entry(mm.tables, ptep)
     if not entry:
         missing = do_fault if mm.common.vmas.vm_file[vma] else do_anonymous_page
         return missing(mm, vma, address, ptep, flags)
-    assert pte_present(entry), "an entry of another kind than pages that are present"
+    if not pte_present(entry):
+        result, shared = do_swap_page(mm, vma, address, ptep, flags)
+        return result | do_wp_page(mm, vma, address, ptep, get_entry(mm.tables, ptep), flags) if shared else result
     if flags & FAULT_FLAG_WRITE:
         if not entry & PAGE_RW:
             return do_wp_page(mm, vma, address, ptep, entry, flags)
@@ -93,7 +99,7 @@ def do_anonymous_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: in
     return 0
 
 
-@kernel("mm/memory.c", "do_wp_page", left_out="KSM, the swap cache", lock="the page table's lock")
+@kernel("mm/memory.c", "do_wp_page", left_out="KSM", lock="the page table's lock")
 def do_wp_page(mm: MmStruct, vma: int, address: int, ptep: int, entry: int, flags: int) -> int:
     """A write to a page that is there, read-only, in a VMA that may be written: copy on write.
 
@@ -118,10 +124,19 @@ def do_wp_page(mm: MmStruct, vma: int, address: int, ptep: int, entry: int, flag
 
 @invented("a part of do_wp_page")
 def nobody_else_has(mm: Mm, pfn: int) -> bool:
-    """Whether an anonymous page that was shared is one process's alone again: nobody else refers to it any more."""
+    """Whether an anonymous page that was shared is one process's alone again: nobody else refers to it any more.
+
+    It gives its slot on a swap area up for that.
+    """
     page = mm.page
-    if page.refcount[pfn] <= 3 and not page_has_flag(page, pfn, PG_lru):
+    if page.refcount[pfn] > 3:
+        return False
+    if not page_has_flag(page, pfn, PG_lru):
         lru_add_drain(mm)  # a batch may still refer to it
+    if page.refcount[pfn] > 1 + folio_test_swapcache(mm, pfn) or not folio_trylock(mm, pfn):
+        return False
+    folio_free_swap(mm, pfn)
+    folio_unlock(mm, pfn)
     return page.refcount[pfn] == 1
 
 

@@ -54,6 +54,7 @@ class Vmas(Struct):
     vm_mm: Column
     vm_file: Column
     anon_vma: Column
+    swap_readahead_info: Column
     object: Column
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class Vmas(Struct):
         self.vm_mm = column("i", size)  # 1 + the number of the mm_struct; 0: the slot is free
         self.vm_file = column("i", size)  # the number of the file that it maps; 0: none
         self.anon_vma = column("i", size)
+        self.swap_readahead_info = column("q", size)  # see swap_ra.py
         self.object = column("Q", size)
 
 
@@ -182,6 +184,7 @@ def give_slot(vmas: Vmas, vma: int) -> None:
     """Nobody has this VMA any more."""
     vmas.vm_start[vma] = vmas.vm_end[vma] = vmas.object[vma] = 0
     vmas.vm_flags[vma] = vmas.vm_mm[vma] = vmas.vm_file[vma] = vmas.anon_vma[vma] = 0
+    vmas.swap_readahead_info[vma] = 0
     vmas.vm_pgoff[vma] = vmas.first_free
     vmas.first_free = vma
 

@@ -39,6 +39,23 @@ def page_add_new_anon_rmap(common: ProcessMemory, pfn: int, vma: int, address: i
     page_set_anon_rmap(common, pfn, vma, address)
 
 
+@kernel("mm/rmap.c", "page_add_anon_rmap", left_out="huge pages, KSM", lock="the page's lock and the table's")
+def page_add_anon_rmap(common: ProcessMemory, pfn: int, vma: int, address: int, exclusive: bool) -> None:
+    """One page table more is about to map a page that comes back from swap, perhaps as this process's alone.
+
+    If it kept its anon_vma in the swap cache, that is the VMA's.
+    """
+    page = common.mm.page
+    page.mapcount[pfn] += 1
+    if page.mapcount[pfn] == 1:
+        mod_lruvec_page_state(common.mm, pfn, NR_ANON_MAPPED, 1)
+    assert page.mapcount[pfn] == 1 or not exclusive, f"pfn {pfn} is mapped elsewhere, too"
+    page.mapping[pfn] = anon_mapping(common.vmas.anon_vma[vma])
+    page.index[pfn] = linear_page_index(common.vmas, vma, address)
+    if exclusive:
+        set_page_flag(page, pfn, PG_anon_exclusive)
+
+
 @kernel("mm/rmap.c", "page_move_anon_rmap", traced=False)
 def page_move_anon_rmap(common: ProcessMemory, pfn: int, vma: int) -> None:
     """A page that was shared is one process's alone again, since the others are gone."""

@@ -96,6 +96,7 @@ def vm_area_dup(mm: MmStruct, orig: int) -> int:
         vmas.vm_start[vma], vmas.vm_end[vma] = vmas.vm_start[orig], vmas.vm_end[orig]
         vmas.vm_flags[vma], vmas.vm_pgoff[vma] = vmas.vm_flags[orig], vmas.vm_pgoff[orig]
         vmas.vm_file[vma] = vmas.vm_file[orig]
+        vmas.swap_readahead_info[vma] = vmas.swap_readahead_info[orig]
     return vma
 
 

@@ -12,7 +12,9 @@ from kmemlab.mm.lru import folio_mark_accessed
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_writeback import folio_mark_dirty
-from kmemlab.process.mm_struct import MmStruct, add_mm_counter, update_hiwater_rss
+from kmemlab.mm.swap_state import folio_test_swapcache, free_swap_and_cache, free_swap_cache
+from kmemlab.mm.swapops import pte_to_swp_entry
+from kmemlab.process.mm_struct import MM_SWAPENTS, MmStruct, add_mm_counter, update_hiwater_rss
 from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import flush_tlb_mm_range, free_pgd_range, present_ptes
 from kmemlab.process.rmap import mm_counter, page_remove_rmap
@@ -32,24 +34,31 @@ def vm_normal_page(tables: PageTables, entry: int) -> int | None:
     return (entry & tables.layout.address_mask) >> PAGE_SHIFT
 
 
-@kernel("mm/swap_state.c", "free_page_and_swap_cache", left_out="the swap cache", traced=False)
+@kernel("mm/swap_state.c", "free_page_and_swap_cache", traced=False)
 def free_page_and_swap_cache(mm: Mm, pfn: int) -> None:
-    """Let go of a page that one page table less maps. If it was the last, it is of no anon_vma any more; it is free as
-    soon as no batch on its way to the LRU lists refers to it."""
-    if not mm.page.mapcount[pfn] and page_anon(mm.page, pfn):
+    """Let go of a page that one page table less maps, and of its slot on a swap area if nobody else wants it.
+
+    If this was the last use, it is of no anon_vma any more; it is free as soon as no batch on its way to the LRU lists
+    refers to it.
+    """
+    free_swap_cache(mm, pfn)
+    if not mm.page.mapcount[pfn] and page_anon(mm.page, pfn) and not folio_test_swapcache(mm, pfn):
         mm.page.mapping[pfn] = 0
         mm.page.index[pfn] = 0
     put_page(mm, pfn)
 
 
-@kernel("mm/memory.c", "zap_pte_range", left_out="swap entries, huge pages", formerly=("zap_page_range",))
+@kernel("mm/memory.c", "zap_pte_range", left_out="huge pages", formerly=("zap_page_range",))
 def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
     """Clear every entry of [addr, end), flush, and let go of the pages."""
     pages = []
     for _, entryp in present_ptes(mm.tables, addr, end):
         entry = get_entry(mm.tables, entryp)
-        assert pte_present(entry), "an entry of another kind than pages that are present"
         set_entry(mm.tables, entryp, 0)
+        if not pte_present(entry):
+            add_mm_counter(mm, MM_SWAPENTS, -1)
+            free_swap_and_cache(mm.common.mm, pte_to_swp_entry(mm.tables.layout, entry))
+            continue
         pfn = vm_normal_page(mm.tables, entry)
         if pfn is not None:
             keep_what_the_cpu_noted(mm.common.mm, pfn, entry)
