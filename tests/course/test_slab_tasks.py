@@ -12,6 +12,7 @@ from kmemlab.course.desk import result_of
 from kmemlab.course.student import Student
 from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.slab import PAGE, params_with, real_rows, ruled_order
+from kmemlab.course.tasks.slab_index import BETWEEN, FITS, NONE, STORES, number_of
 from kmemlab.course.tasks.slab_leak import leak_truth
 from kmemlab.course.tasks.slab_numbers import colour_truth, kmalloc_truth
 from kmemlab.course.tasks.slab_report import CRIMES, LATE, LAWS, OVERRUN, TWICE, UNDERRUN, report_of
@@ -101,10 +102,28 @@ def student_with(variant: str) -> Student:
 
 
 BOB = student_with("newest")
+
+
+def index_with(*, off: int = 1, odd: bool = True, least: int = 3, most: int = 8192, strict: bool = False) -> Any:
+    """The right `__kmalloc_index`; each keyword makes it wrong."""
+
+    def kmalloc_index(size: int) -> int | None:
+        if size > most:
+            return None
+        if odd and 64 + strict <= size - 1 < 96:
+            return 1
+        if odd and 128 < size <= 192:
+            return 2
+        return max(least, (size - off).bit_length())
+
+    return kmalloc_index
+
+
 RIGHT = {
     "slab.order": (order_with(), ADA),
     "slab.walk": (walk_with(), ADA),
     "slab.array_cache": (array_by("newest"), BOB),
+    "slab.kmalloc_index": (index_with(), ADA),
 }
 WASTE = "a slab has as many objects as are wanted and wastes at most the part that is allowed"
 LOWEST = "no lower order suits the same try"
@@ -145,6 +164,11 @@ WRONG = [
     ("slab.array_cache", grow, "the array never holds more than `limit`", "the array: [10]"),
     ("slab.array_cache", hasty, "while there is room, nothing goes back", "the array: [10"),
     ("slab.array_cache", bottom, "the others keep their order", "limit 2"),
+    ("slab.kmalloc_index", index_with(off=0), FITS, "8 bytes"),
+    ("slab.kmalloc_index", index_with(odd=False), BETWEEN, "65 bytes"),
+    ("slab.kmalloc_index", index_with(least=0), FITS, "1 bytes"),
+    ("slab.kmalloc_index", index_with(most=1 << 20), NONE, "8193 bytes"),
+    ("slab.kmalloc_index", index_with(strict=True), BETWEEN, "65 bytes"),
 ]  # fmt: skip
 
 
@@ -168,6 +192,16 @@ def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, la
 
 
 # -- what the tasks know is true ---------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_the_stores_are_those_of_the_machines_caches() -> None:
+    """kmalloc of each size takes an object of just that store."""
+    machine = Machine.boot("tiny-128m")
+    size_of = {number: size for size, number in STORES.items()}
+    for size in (1, 8, 9, 64, 65, 96, 97, 128, 129, 192, 193, 256, 1025, 8192):
+        number = number_of(size)
+        assert number is not None
+        assert machine.ksize(machine.kmalloc(size)) == size_of[number]
 
 
 def test_the_rule_in_words_is_what_a_real_machine_did() -> None:
