@@ -42,6 +42,7 @@ from kmemlab.mm.wait import exit_to_user_mode
 from kmemlab.mm.zone import Zone
 from kmemlab.process.check_oom import check_oom
 from kmemlab.process.check_process import check_processes
+from kmemlab.process.overcommit import check_committed
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
@@ -221,6 +222,7 @@ class Machine(
         check_page_cache(self.kernel.mm)
         check_processes(self.kernel.processes)
         check_oom(self.kernel.processes)
+        check_committed(self.kernel.processes)
         self.check_laws()
 
     def dmesg(self) -> str:

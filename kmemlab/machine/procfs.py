@@ -24,6 +24,7 @@ from kmemlab.mm.vm_event import NUMA_STAT_NAMES
 from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES, node_stat_names
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
+from kmemlab.process.overcommit import vm_commit_limit, vm_memory_committed
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PMD, page_size_text
 from kmemlab.types.units import KIB, PAGE_SIZE
@@ -152,6 +153,8 @@ def meminfo(kernel: Kernel) -> str:
         **slab_sizes(mm),
         "KernelStack": global_node_page_state(mm, NR_KERNEL_STACK_KB) * KIB,
         "PageTables": global_node_page_state(mm, NR_PAGETABLE) * PAGE_SIZE,
+        "CommitLimit": vm_commit_limit(mm) * PAGE_SIZE,
+        "Committed_AS": vm_memory_committed(mm) * PAGE_SIZE,
         "VmallocTotal": vmalloc_total(kernel.boot),
         "VmallocUsed": mm.vmalloc.nr_vmalloc_pages * PAGE_SIZE,
         "VmallocChunk": 0,  # what it would mean changed too often

@@ -31,6 +31,7 @@ from kmemlab.mm.sysctl import (
     watermark_scale_factor_sysctl_handler,
 )
 from kmemlab.mm.watermark import THP_ALWAYS, THP_MADVISE, THP_NEVER, start_stop_khugepaged
+from kmemlab.process.overcommit import overcommit_kbytes_handler, overcommit_ratio_handler
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell
 from kmemlab.types.errors import BadRequest
@@ -101,12 +102,14 @@ VM_TABLE = {
         lambda mm: mm.dirty_background_bytes, dirty_background_bytes_handler, 1, U64_MAX
     ),
     "vm.dirty_expire_centisecs": plain(Mm.dirty_expire_interval),
-    "vm.dirty_writeback_centisecs": CtlTable(
-        lambda mm: mm.dirty_writeback_interval, dirty_writeback_centisecs_handler
-    ),
+    "vm.dirty_writeback_centisecs": CtlTable(lambda mm: mm.dirty_writeback_interval, dirty_writeback_centisecs_handler),
     "vm.panic_on_oom": plain(Mm.panic_on_oom, most=2),
     "vm.oom_kill_allocating_task": plain(Mm.oom_kill_allocating_task),
     "vm.oom_dump_tasks": plain(Mm.oom_dump_tasks),
+    "vm.overcommit_memory": plain(Mm.sysctl_overcommit_memory, most=2),
+    "vm.overcommit_ratio": CtlTable(lambda mm: mm.sysctl_overcommit_ratio, overcommit_ratio_handler),
+    "vm.overcommit_kbytes": CtlTable(lambda mm: mm.sysctl_overcommit_kbytes, overcommit_kbytes_handler, most=U64_MAX),
+    "vm.user_reserve_kbytes": plain(Mm.sysctl_user_reserve_kbytes),
 }
 HIGHMEM_IS_DIRTYABLE = {"vm.highmem_is_dirtyable": plain(Mm.vm_highmem_is_dirtyable, most=1)}
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"

@@ -75,6 +75,7 @@ class Mm(Struct):
     wb_start_all = Cell()  # fs/fs-writeback.c: somebody wants all dirty pages written
     in_worker = Cell()  # ours: a daemon runs already while somebody waits
     nr_swap_pages = Cell()  # mm/swapfile.c: free slots of all swap areas
+    vm_committed_as = Cell()  # mm/util.c: pages that programs have been promised
     total_swap_pages = Cell()  # mm/swapfile.c: slots of all swap areas
     oom_reaper_timers = Cell()  # victims of the OOM killer whose memory will be taken if they don't end by themselves
     # tunables (/proc/sys/vm)
@@ -84,6 +85,10 @@ class Mm(Struct):
     panic_on_oom = Cell()  # mm/oom_kill.c
     oom_kill_allocating_task = Cell()
     oom_dump_tasks = Cell()
+    sysctl_overcommit_memory = Cell()  # mm/util.c: OVERCOMMIT_…
+    sysctl_overcommit_ratio = Cell()  # per cent
+    sysctl_overcommit_kbytes = Cell()
+    sysctl_user_reserve_kbytes = Cell()
     vm_swappiness = Cell()
     vm_dirty_ratio = Cell()  # per cent of what could be cache
     dirty_background_ratio = Cell()
@@ -160,6 +165,8 @@ class Mm(Struct):
         self.sysctl_min_unmapped_ratio = 1
         self.sysctl_min_slab_ratio = 5
         self.oom_dump_tasks = 1
+        self.sysctl_overcommit_ratio = 50
+        self.sysctl_user_reserve_kbytes = 1 << 17
         self.sysctl_extfrag_threshold = 500
         self.sysctl_compaction_proactiveness = 20
         self.sysctl_compact_unevictable_allowed = 1

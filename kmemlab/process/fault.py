@@ -25,6 +25,7 @@ from kmemlab.process.fault_page import (
 from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_WRITE
+from kmemlab.process.overcommit import vm_enough_memory
 from kmemlab.process.signal import fatal_signal_pending
 from kmemlab.process.task_struct import TaskStruct, processes_of
 from kmemlab.process.unmapped_area import MMAP_MIN_ADDR, RLIMIT_STACK
@@ -116,6 +117,8 @@ def expand_stack(mm: MmStruct, vma: int, address: int) -> bool:
     if vmas.vm_end[vma] - address > RLIMIT_STACK or not anon_vma_prepare(mm, vma):
         return False
     grow = vmas.vm_start[vma] - address >> PAGE_SHIFT
+    if not vm_enough_memory(mm, grow):
+        return False
     vm_stat_account(mm, vmas.vm_flags[vma], grow)
     set_range(vmas, vma, address, vmas.vm_end[vma])
     return True

@@ -14,6 +14,7 @@ from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import VM_STACK_FLAGS
 from kmemlab.process.mmap import new_vma, no_object
 from kmemlab.process.mmput import mmput
+from kmemlab.process.overcommit import accounted_pages, charge, init_user_reserve, vm_unacct_memory
 from kmemlab.process.pgtable import flush_tlb_mm_range, pgd_alloc
 from kmemlab.process.proc_caches import caches_for_processes, free_object, new_object
 from kmemlab.process.task_struct import (
@@ -118,8 +119,11 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> None:
     common = mm.common
     try:
         for mpnt in oldmm.vmas():
+            promised = accounted_pages(oldmm, mpnt)
+            charge(oldmm, promised, "fork")
             tmp = vm_area_dup(mm, mpnt)
             if not tmp:
+                vm_unacct_memory(common.mm, promised)
                 raise no_object()
             anon_vma_clone(common, tmp, mpnt)
             vma_link(mm, tmp)
@@ -177,6 +181,8 @@ def kernel_clone(processes: Processes, pid: int, vfork: bool = False) -> int:
 @kernel("fs/exec.c", "bprm_execve", left_out="the program's file: there is its stack and its heap, no code")
 def spawn(processes: Processes, name: str) -> int:
     """A process of a program that has just begun, a child of process 1; its pid. Raises `OutOfMemory`."""
+    if not processes.total_forks:
+        init_user_reserve(processes.common.mm)
     caches_for_processes(processes.common)
     task = dup_task_struct(processes)
     if task is None:
@@ -216,7 +222,12 @@ def exec_mmap(processes: Processes) -> MmStruct:
 @kernel("fs/exec.c", "setup_arg_pages", left_out="moving the stack to where it shall be, executable stacks")
 def setup_arg_pages(mm: MmStruct) -> None:
     """The stack, right below TASK_SIZE. Raises `OutOfMemory`."""
-    new_vma(mm, mm.task_size - STACK_PAGES * PAGE_SIZE, mm.task_size, VM_STACK_FLAGS)
+    charge(mm, STACK_PAGES, "setup_arg_pages")
+    try:
+        new_vma(mm, mm.task_size - STACK_PAGES * PAGE_SIZE, mm.task_size, VM_STACK_FLAGS)
+    except KmemlabError:
+        vm_unacct_memory(mm.common.mm, STACK_PAGES)
+        raise
     vm_stat_account(mm, VM_STACK_FLAGS, STACK_PAGES)
 
 

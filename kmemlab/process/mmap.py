@@ -14,6 +14,7 @@ from kmemlab.process.mman import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
+    MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
     VM_ACCOUNT,
@@ -22,9 +23,16 @@ from kmemlab.process.mman import (
     VM_MAYREAD,
     VM_MAYSHARE,
     VM_MAYWRITE,
+    VM_NORESERVE,
     VM_SHARED,
-    VM_WRITE,
     calc_vm_prot_bits,
+)
+from kmemlab.process.overcommit import (
+    OVERCOMMIT_NEVER,
+    accountable_mapping,
+    accounted_pages,
+    charge,
+    vm_unacct_memory,
 )
 from kmemlab.process.unmapped_area import get_unmapped_area
 from kmemlab.process.vma import (
@@ -42,7 +50,7 @@ from kmemlab.process.vma import (
 from kmemlab.process.vma_merge import split_vma, vma_merge
 from kmemlab.process.zap import unmap_region
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.errors import BadRequest, OutOfMemory
+from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
 
 
@@ -65,8 +73,8 @@ def do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: i
     vm_flags = calc_vm_prot_bits(prot) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     if flags & MAP_SHARED:
         vm_flags |= VM_SHARED | VM_MAYSHARE
-    elif vm_flags & VM_WRITE:
-        vm_flags |= VM_ACCOUNT
+    if flags & MAP_NORESERVE and mm.common.mm.sysctl_overcommit_memory != OVERCOMMIT_NEVER:
+        vm_flags |= VM_NORESERVE
     return mmap_region(mm, addr, length, vm_flags, file, pgoff if file else addr >> PAGE_SHIFT)
 
 
@@ -77,7 +85,7 @@ def check_mmap(length: int, prot: int, flags: int, file: int, pgoff: int) -> Non
         raise BadRequest(f"EOVERFLOW: page {pgoff} of a file", where="mmap", remedy="begin at 0 or behind it")
     if length <= 0 or prot & ~7:
         raise BadRequest(f"EINVAL: length {length}, prot {prot:#x}", where="mmap", remedy="ask for a byte at least")
-    kind = flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE)
+    kind = flags & ~(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE)
     if kind not in ((MAP_PRIVATE, MAP_SHARED) if file else (MAP_PRIVATE | MAP_ANONYMOUS,)):
         raise BadRequest(
             f"EINVAL: flags {flags:#x}",
@@ -93,14 +101,21 @@ def too_many_vmas() -> OutOfMemory:
                        remedy="unmap some")  # fmt: skip
 
 
-@kernel("mm/mmap.c", "mmap_region", left_out="how much memory may be promised", lock="mm->mmap_lock")
+@kernel("mm/mmap.c", "mmap_region", lock="mm->mmap_lock")
 def mmap_region(mm: MmStruct, addr: int, length: int, vm_flags: int, file: int, pgoff: int) -> int:
     """Map [addr, addr + length), whatever was there before; joined with a neighbour where that is possible."""
-    end = addr + length
+    end, pages = addr + length, length >> PAGE_SHIFT
     do_munmap(mm, addr, length)
+    if accountable_mapping(vm_flags):
+        charge(mm, pages, "mmap")
+        vm_flags |= VM_ACCOUNT
     _, prev = find_vma_prev(mm, addr)
-    if not vma_merge(mm, prev, addr, end, vm_flags, 0, pgoff, file):
-        new_vma(mm, addr, end, vm_flags, file, pgoff)
+    try:
+        if not vma_merge(mm, prev, addr, end, vm_flags, 0, pgoff, file):
+            new_vma(mm, addr, end, vm_flags, file, pgoff)
+    except KmemlabError:
+        vm_unacct_memory(mm.common.mm, pages if vm_flags & VM_ACCOUNT else 0)
+        raise
     vm_stat_account(mm, vm_flags, length >> PAGE_SHIFT)
     return addr
 
@@ -156,6 +171,7 @@ def remove_mt(mm: MmStruct, vmas_gone: list[int]) -> None:
     update_hiwater_vm(mm)
     for vma in vmas_gone:
         vm_stat_account(mm, vmas.vm_flags[vma], -vma_pages(vmas, vma))
+        vm_unacct_memory(mm.common.mm, accounted_pages(mm, vma))
         unlink_anon_vmas(mm.common, vma)
         unlink_file_vma(mm.common, vma)
         vm_area_free(mm, vma)
@@ -191,14 +207,20 @@ def brk(mm: MmStruct, brk: int) -> int:
     return brk
 
 
-@kernel("mm/mmap.c", "do_brk_flags", left_out="how much memory may be promised", formerly=("do_brk",))
+@kernel("mm/mmap.c", "do_brk_flags", formerly=("do_brk",))
 def do_brk_flags(mm: MmStruct, addr: int, length: int) -> None:
     """Let the heap grow by [addr, addr + length). Raises `OutOfMemory` where something else is in the way."""
     vmas = mm.common.vmas
     above, prev = find_vma_prev(mm, addr)
     if addr + length > mm.task_size or (above and addr + length + PAGE_SIZE > vm_start_gap(vmas, above)):
         raise OutOfMemory(f"ENOMEM: the heap can't grow at {addr:#x}", where="brk", remedy="use mmap")
-    if not vma_merge(mm, prev, addr, addr + length, VM_DATA_FLAGS, 0, addr >> PAGE_SHIFT):
-        new_vma(mm, addr, addr + length, VM_DATA_FLAGS)
-    mm.total_vm += length >> PAGE_SHIFT
-    mm.data_vm += length >> PAGE_SHIFT
+    pages = length >> PAGE_SHIFT
+    charge(mm, pages, "brk")
+    try:
+        if not vma_merge(mm, prev, addr, addr + length, VM_DATA_FLAGS, 0, addr >> PAGE_SHIFT):
+            new_vma(mm, addr, addr + length, VM_DATA_FLAGS)
+    except KmemlabError:
+        vm_unacct_memory(mm.common.mm, pages)
+        raise
+    mm.total_vm += pages
+    mm.data_vm += pages

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kmemlab.process.anon_vma import unlink_anon_vmas
 from kmemlab.process.i_mmap import unlink_file_vma
 from kmemlab.process.mm_struct import MmStruct
+from kmemlab.process.overcommit import accounted_pages, vm_unacct_memory
 from kmemlab.process.pgtable import free_pgd_range, pgd_free
 from kmemlab.process.proc_caches import free_object
 from kmemlab.process.vma import vm_area_free
@@ -33,6 +34,7 @@ def exit_mmap(mm: MmStruct) -> None:
     if mm.map_count:
         first, last = mm.vma[0], mm.vma[mm.map_count - 1]
         free_pgd_range(mm, vmas.vm_start[first], vmas.vm_end[last], 0, NO_CEILING)
+    vm_unacct_memory(mm.common.mm, sum(accounted_pages(mm, vma) for vma in mm.vmas()))
     for at in range(mm.map_count):
         unlink_anon_vmas(mm.common, mm.vma[at])
         unlink_file_vma(mm.common, mm.vma[at])

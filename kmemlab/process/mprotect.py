@@ -11,19 +11,22 @@ from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct
 from kmemlab.process.mman import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
+    VM_NORESERVE,
     VM_SHARED,
     VM_WRITE,
     calc_vm_prot_bits,
+    pte_present,
     vma_page_prot,
 )
 from kmemlab.process.mmap import no_object, too_many_vmas
+from kmemlab.process.overcommit import charge, vm_unacct_memory
 from kmemlab.process.pgtable import flush_tlb_mm_range, present_ptes
 from kmemlab.process.rmap import page_anon_exclusive
 from kmemlab.process.vma import find_vma, find_vma_prev, vm_stat_account
 from kmemlab.process.vma_merge import split_vma, vma_merge
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import kernel
-from kmemlab.types.errors import BadRequest, OutOfMemory
+from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
 
@@ -52,19 +55,26 @@ def do_mprotect(mm: MmStruct, start: int, length: int, prot: int) -> None:
         start = stop
 
 
-@kernel("mm/mprotect.c", "mprotect_fixup", left_out="how much memory may be promised; locked memory")
+@kernel("mm/mprotect.c", "mprotect_fixup", left_out="locked memory")
 def mprotect_fixup(mm: MmStruct, vma: int, prev: int, start: int, end: int, newflags: int) -> None:
     """Give a part of a VMA other flags: it joins a neighbour, or is cut out. Raises `OutOfMemory`."""
     vmas = mm.common.vmas
     oldflags = vmas.vm_flags[vma]
     if newflags == oldflags:
         return
-    if newflags & VM_WRITE and not oldflags & (VM_ACCOUNT | VM_WRITE | VM_SHARED):
+    charged = 0
+    if newflags & VM_WRITE and not oldflags & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE):
+        charged = end - start >> PAGE_SHIFT
+        charge(mm, charged, "mprotect")
         newflags |= VM_ACCOUNT
     pgoff = vmas.vm_pgoff[vma] + (start - vmas.vm_start[vma] >> PAGE_SHIFT)
-    merged = vma_merge(mm, prev, start, end, newflags, vmas.anon_vma[vma], pgoff, vmas.vm_file[vma])
-    if not merged:
-        cut_out(mm, vma, start, end)
+    try:
+        merged = vma_merge(mm, prev, start, end, newflags, vmas.anon_vma[vma], pgoff, vmas.vm_file[vma])
+        if not merged:
+            cut_out(mm, vma, start, end)
+    except KmemlabError:
+        vm_unacct_memory(mm.common.mm, charged)
+        raise
     vma = find_vma(mm, start)
     vmas.vm_flags[vma] = newflags
     change_protection(mm, start, end, newflags)
@@ -84,12 +94,17 @@ def cut_out(mm: MmStruct, vma: int, start: int, end: int) -> None:
                 raise no_object()
 
 
-@kernel("mm/mprotect.c", "change_protection", left_out="swap entries, NUMA hints, huge pages, userfaultfd")
+@kernel("mm/mprotect.c", "change_protection", left_out="NUMA hints, huge pages, userfaultfd")
 def change_protection(mm: MmStruct, start: int, end: int, vm_flags: int) -> None:
-    """Let the entries of [start, end) have the rights of the VMA; a page of this process alone gets RW at once."""
+    """Let the entries of [start, end) have the rights of the VMA; a page of this process alone gets RW at once.
+
+    Swap entries have no rights: a page that comes back gets those of the VMA.
+    """
     prot = vma_page_prot(mm.common.mm.boot, vm_flags)
     for _, entryp in present_ptes(mm.tables, start, end):
         old = get_entry(mm.tables, entryp)
+        if not pte_present(old):
+            continue
         entry = old & (mm.tables.layout.address_mask | PTE_KEPT) | prot
         if vm_flags & VM_WRITE and can_change_pte_writable(mm, entry, vm_flags):
             entry |= PAGE_RW

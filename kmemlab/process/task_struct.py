@@ -82,6 +82,7 @@ class Processes(Struct):
         self.mms = tuple(MmStruct(self.common, number) for number in range(NR_MMS))
         self.oom_rs = RatelimitState()
         self.pfoom_rs = RatelimitState()
+        self.enough_rs = RatelimitState()
         self.last_pid = KTHREADD_PID
         mm.processes = self  # what walks from a page to its users begins at `mm`
 

@@ -31,6 +31,7 @@ def node_stat(machine: Machine, name: str) -> int:
 def test_a_mapping_costs_nothing_until_it_is_touched(machine: Machine) -> None:
     pid = machine.spawn()
     before = machine.kernel.mm.vm_event[PGFAULT]
+    machine.sysctl("vm.overcommit_memory", 1)
     address = machine.mmap(pid, 1 << 40)
     assert mm_of(machine, pid).total_vm == (1 << 28) + 33
     assert machine.kernel.mm.vm_event[PGFAULT] == before

@@ -135,6 +135,7 @@ def test_a_wish_is_granted_where_there_is_room(machine: Machine) -> None:
 def test_mmap_falls_back_to_bottom_up_and_then_there_is_no_room() -> None:
     machine = Machine.boot(spec_of("i386"))
     pid = machine.spawn()
+    machine.sysctl("vm.overcommit_memory", 1)
     whole = machine.mmap(pid, 0xB8000000 - PAGE)
     assert whole == PAGE
     assert machine.mmap(pid, 64 << 20) >= 0xB8000000
@@ -162,6 +163,8 @@ def test_brk_moves_the_end_of_the_heap(machine: Machine) -> None:
     assert machine.brk(pid, start - 1) == start + 10000
     assert machine.brk(pid, start + 100) == start + 100
     assert machine.user_pfn(pid, start + PAGE) is None
+    assert machine.brk(pid, start + (1 << 46)) == start + 100  # more than the machine has
+    machine.sysctl("vm.overcommit_memory", 1)
     assert machine.brk(pid, start + (1 << 46)) == start + (1 << 46)
     at(machine, pid, start + (1 << 46) + 2 * PAGE, 1)
     assert machine.brk(pid, start + (1 << 46) + 3 * PAGE) == start + (1 << 46)
