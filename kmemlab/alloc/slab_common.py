@@ -271,6 +271,8 @@ def account_slab(cache: KmemCache, slab: int, order: int, sign: int) -> None:
     item = NR_SLAB_RECLAIMABLE if cache.flags & SLAB_RECLAIM_ACCOUNT else NR_SLAB_UNRECLAIMABLE
     common = cache.common
     common.mm.node_data[slab_nid(common.pages, slab)].vm_stat[item] += sign << order
+    if sign < 0:
+        common.mm.current.reclaimed_slab += 1 << order
 
 
 @kernel("mm/slab_common.c", "kmalloc_fix_flags", left_out="the flags by name; the stack")

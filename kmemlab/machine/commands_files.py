@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from kmemlab.alloc.filemap import create_file, drop_pagecache, filemap_read, generic_perform_write
+from kmemlab.alloc.dcache import opened
+from kmemlab.alloc.drop_caches import DROP_OBJECTS, DROP_PAGES, drop_slab
+from kmemlab.alloc.filemap import create_file, drop_pagecache, filemap_read, generic_perform_write, touch_inode
 from kmemlab.alloc.writeback import ksys_sync
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.files import find_file
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.vm_event import DROP_SLAB
 from kmemlab.mm.wait import pass_time
 from kmemlab.process.truncate import truncate_setsize
 from kmemlab.reclaim import direct, kswapd  # noqa: F401 (they enter themselves where pages are short)
@@ -67,9 +70,21 @@ class FileCommands(Commanded):
         written: int = self._command("sync")
         return written
 
-    def drop_caches(self) -> int:
-        """Drop the clean pages of all files, as `echo 1 > /proc/sys/vm/drop_caches` does; returns how many."""
-        dropped: int = self._command("drop_caches")
+    def stat_file(self, name: str) -> int:
+        """Look a file up without reading it: its name and inode come to memory; returns its size in pages.
+
+        Raises `BadRequest`, `OutOfMemory`.
+        """
+        pages: int = self._command("stat_file", name)
+        return pages
+
+    def drop_caches(self, what: int = DROP_PAGES) -> int:
+        """Drop what nobody uses, as `echo what > /proc/sys/vm/drop_caches` does; returns how many pages and objects.
+
+        1 stands for the clean pages of all files, 2 for names and inodes, 3 for both. Raises `BadRequest`.
+        """
+        whole_numbers("drop_caches", what=what)
+        dropped: int = self._command("drop_caches", what)
         return dropped
 
     def tick(self, jiffies: int = 1) -> None:
@@ -78,18 +93,32 @@ class FileCommands(Commanded):
         self._command("tick", jiffies)
 
     def _do_create_file(self, name: str, pages: int) -> None:
-        create_file(self.kernel.mm, name, pages)
+        mm = self.kernel.mm
+        ino = create_file(mm, name, pages)
+        if mm.totalram_pages:
+            with opened(mm, ino):
+                pass  # whoever makes a file has its name and inode in memory
 
     def _do_read_file(self, name: str, offset: int, size: int | None) -> bytes:
         mm = self._with_memory("read_file")
         ino = find_file(mm.files, name)
         if offset < 0 or (size or 0) < 0:
             raise BadRequest("there are no bytes before the first", where="read_file", remedy="give 0 or more")
-        return filemap_read(mm, ino, offset, mm.files.nr_pages[ino] * PAGE_SIZE if size is None else size)
+        with opened(mm, ino):
+            return filemap_read(mm, ino, offset, mm.files.nr_pages[ino] * PAGE_SIZE if size is None else size)
 
     def _do_write_file(self, name: str, offset: int, data: bytes) -> None:
         mm = self._with_memory("write_file")
-        generic_perform_write(mm, find_file(mm.files, name), offset, data)
+        ino = find_file(mm.files, name)
+        with opened(mm, ino):
+            generic_perform_write(mm, ino, offset, data)
+
+    def _do_stat_file(self, name: str) -> int:
+        mm = self._with_memory("stat_file")
+        ino = find_file(mm.files, name)
+        with opened(mm, ino):
+            touch_inode(mm, ino, write=False)
+            return mm.files.nr_pages[ino]
 
     def _do_truncate_file(self, name: str, pages: int) -> None:
         mm = self._with_memory("truncate_file")
@@ -98,8 +127,16 @@ class FileCommands(Commanded):
     def _do_sync(self) -> int:
         return ksys_sync(self._with_memory("sync"))
 
-    def _do_drop_caches(self) -> int:
-        return drop_pagecache(self._with_memory("drop_caches"))
+    def _do_drop_caches(self, what: int = DROP_PAGES) -> int:
+        mm, dropped = self._with_memory("drop_caches"), 0
+        if what not in (DROP_PAGES, DROP_OBJECTS, DROP_PAGES | DROP_OBJECTS):
+            raise BadRequest(f"{what} says nothing to drop", where="drop_caches", remedy="give 1, 2 or 3")
+        if what & DROP_PAGES:
+            dropped += drop_pagecache(mm)
+        if what & DROP_OBJECTS:
+            dropped += drop_slab(mm)
+            mm.vm_event[DROP_SLAB] += 1
+        return dropped
 
     def _do_tick(self, jiffies: int) -> None:
         if jiffies < 0:

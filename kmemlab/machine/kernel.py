@@ -11,6 +11,7 @@ from kmemlab.alloc.percpu_chunk import Percpu
 from kmemlab.alloc.slab import SLAB, SLAB_DEBUG
 from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.slub_engine import SLUB
+from kmemlab.alloc.super_block import SuperBlock
 from kmemlab.alloc.thread_stack import ThreadStacks
 from kmemlab.boot import e820_params  # noqa: F401 (registers mem= and memmap=)
 from kmemlab.boot.cmdline import next_arg, parse_early_param
@@ -47,6 +48,7 @@ class Kernel(Struct):
     mempools  elements set aside
     percpu  memory of which each CPU has its own copy
     stacks  the kernel's stacks, one a task
+    super_block  names and inodes of files that are in memory
     processes  tasks and their address spaces
     """
 
@@ -67,6 +69,7 @@ class Kernel(Struct):
         self.mempools = Mempools(self.kmap_ctrl, self.slab)
         self.percpu = Percpu(self.mm)
         self.stacks = ThreadStacks(self.mm)
+        self.super_block = SuperBlock(self.mm, self.slab)
         self.processes = Processes(self.mm, self.slab, self.stacks)
 
     @property

@@ -12,6 +12,7 @@ from kmemlab.alloc.check_highmem import check_kmap_local, check_pkmap
 from kmemlab.alloc.check_mempool import check_mempools
 from kmemlab.alloc.check_percpu import check_percpu
 from kmemlab.alloc.check_thread_stack import check_thread_stacks
+from kmemlab.alloc.check_vfs import check_vfs
 from kmemlab.alloc.check_vmalloc import check_vmalloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
@@ -220,6 +221,7 @@ class Machine(
         check_vmalloc(self.kernel.mm)
         check_lru(self.kernel.mm)
         check_page_cache(self.kernel.mm)
+        check_vfs(self.kernel.super_block)
         check_processes(self.kernel.processes)
         check_oom(self.kernel.processes)
         check_committed(self.kernel.processes)

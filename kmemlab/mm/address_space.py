@@ -52,13 +52,13 @@ class AddressSpaceOperations:
     """What a kind of file does: bring a page, write a page. Both start I/O and return; the page tells when it is done.
 
     `writepage(mm, pfn)` gets a locked page that was dirty and is marked clean; it unlocks it and sets PG_writeback.
-    `read_folio(mm, pfn)` gets a locked page and unlocks it when it is up to date. `free_folio` is told of a page that
+    `read_folio(mm, pfn)` gets a locked page and unlocks it when it is up to date. `free_folio` is told that a page has
     left the mapping. `migrate_folio(mm, dst, src, mode)` moves a locked page to another page frame: 0, or an error.
     """
 
     read_folio: Callable[[Mm, int], None] | None = None
     writepage: Callable[[Mm, int], None] | None = None
-    free_folio: Callable[[Mm, int], None] | None = None
+    free_folio: Callable[[Mm, int], None] | None = None  # (mm, mapping)
     migrate_folio: Callable[[Mm, int, int, int], int] | None = None
 
 

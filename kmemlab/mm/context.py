@@ -43,6 +43,7 @@ class Context(Struct):
     oom_victim = Cell()  # tsk_is_oom_victim(current)
     pagefault_disabled = Cell()  # > 0: a page that is not there is an error at once, as nobody may sleep to fetch it
     jiffies = Cell()  # ticks of the one clock, HZ a second
+    reclaimed_slab = Cell()  # reclaim_state: pages that slabs gave back, for reclaim to count what it has come to
     need_resched = Cell()  # TIF_NEED_RESCHED: a daemon was woken, and gets the CPU as soon as this task may lose it
 
     comm: Column

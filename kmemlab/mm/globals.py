@@ -113,6 +113,7 @@ class Mm(Struct):
     lowmem_reserve_ratio: Column
     nr_deferred: Column  # mm/vmscan.c: objects that shrinkers were to look at and did not, MAX_SHRINKERS a node
     vm_event: Column  # mm/vmstat.c: what happened, over all CPUs
+    super_block: Any = None  # floor alloc/ sets it: from a shrinker one comes to the names and inodes in memory
     processes: Any  # floor process/ sets it: from a page one comes to the page tables that map it
 
     def __init__(self, boot: Boot, numa: NumaInfo, max_pfn: int) -> None:

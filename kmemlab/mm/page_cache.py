@@ -63,7 +63,7 @@ def filemap_remove_folio(mm: Mm, pfn: int) -> None:
     """Take a locked page out of its mapping for good, and drop the mapping's reference."""
     mapping = mm.page.mapping[pfn]
     filemap_remove_folio_inner(mm, pfn, None)
-    _tell(mm, mapping, pfn)
+    _tell(mm, mapping)
     put_page(mm, pfn)
 
 
@@ -86,13 +86,13 @@ def remove_mapping_inner(mm: Mm, mapping: int, pfn: int, reclaimed: bool) -> boo
         return True
     shadow = workingset_eviction(mm, pfn) if reclaimed and folio_is_file_lru(page, pfn) else None
     filemap_remove_folio_inner(mm, pfn, shadow)
-    _tell(mm, mapping, pfn)
+    _tell(mm, mapping)
     page.refcount[pfn] = 0
     return True
 
 
-def _tell(mm: Mm, mapping: int, pfn: int) -> None:
+def _tell(mm: Mm, mapping: int) -> None:
     """Tell the kind of file that a page has left."""
     free_folio = mapping_ops(mm.mappings, mapping).free_folio
     if free_folio is not None:
-        free_folio(mm, pfn)
+        free_folio(mm, mapping)

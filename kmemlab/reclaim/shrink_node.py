@@ -125,7 +125,7 @@ def should_continue_reclaim(mm: Mm, pgdat: PglistData, nr_reclaimed: int, sc: Sc
     return inactive > compact_gap(sc.order)
 
 
-@kernel("mm/vmscan.c", "shrink_node", formerly=("shrink_zone",), left_out="memcg; pages that slabs gave back")
+@kernel("mm/vmscan.c", "shrink_node", formerly=("shrink_zone",), left_out="memcg")
 def shrink_node(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
     """Free pages of a node at the priority that is set, and once more as long as that serves a large block."""
     reclaimable = False
@@ -134,7 +134,9 @@ def shrink_node(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
         before = sc.nr_reclaimed
         prepare_scan_count(mm, pgdat, sc)
         shrink_lruvec(mm, pgdat, sc)
+        mm.current.reclaimed_slab = 0
         shrink_slab(mm, sc.gfp_mask, pgdat.node_id, sc.priority)
+        sc.nr_reclaimed += mm.current.reclaimed_slab
         reclaimable = reclaimable or sc.nr_reclaimed > before
         judge_dirty(mm, pgdat, sc)
         if not should_continue_reclaim(mm, pgdat, sc.nr_reclaimed - before, sc):
