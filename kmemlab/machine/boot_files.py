@@ -15,6 +15,7 @@ from kmemlab.machine.procfs import buddyinfo, dmesg, iomem, meminfo, mtrr, sys_v
 from kmemlab.machine.procfs_lists import pagetypeinfo, vmstat
 from kmemlab.machine.slab_sysfs import slab_table
 from kmemlab.machine.slabinfo import slabinfo
+from kmemlab.machine.swaps import swaps
 from kmemlab.machine.vmallocinfo import vmallocinfo
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import KmemlabError
@@ -33,6 +34,7 @@ FILES: dict[str, Callable[[Kernel], str | None]] = {
     "slabinfo.txt": slabinfo,
     "vmallocinfo.txt": vmallocinfo,
     "vmstat.txt": vmstat,
+    "swaps.txt": swaps,
 }
 
 

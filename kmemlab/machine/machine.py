@@ -30,6 +30,7 @@ from kmemlab.machine.commands_process import ProcessCommands
 from kmemlab.machine.commands_slab import SlabCommands
 from kmemlab.machine.commands_slabinfo import SlabinfoCommands
 from kmemlab.machine.commands_stack import StackCommands
+from kmemlab.machine.commands_swap import SwapCommands
 from kmemlab.machine.commands_time import TimeCommands
 from kmemlab.machine.commands_vmalloc import VmallocCommands
 from kmemlab.machine.kernel import Kernel
@@ -43,6 +44,7 @@ from kmemlab.mm.wait import exit_to_user_mode
 from kmemlab.mm.zone import Zone
 from kmemlab.process.check_oom import check_oom
 from kmemlab.process.check_process import check_processes
+from kmemlab.process.check_swap import check_swap
 from kmemlab.process.overcommit import check_committed
 from kmemlab.sim.journal import Command
 from kmemlab.sim.kernel import invented
@@ -67,6 +69,7 @@ class Machine(
     SlabinfoCommands,
     TimeCommands,
     FileCommands,
+    SwapCommands,
     VmallocCommands,
     MemoryBlockCommands,
     Commanded,
@@ -221,8 +224,8 @@ class Machine(
         check_vmalloc(self.kernel.mm)
         check_lru(self.kernel.mm)
         check_page_cache(self.kernel.mm)
-        check_vfs(self.kernel.super_block)
         check_processes(self.kernel.processes)
+        check_swap(self.kernel.processes)
         check_oom(self.kernel.processes)
         check_committed(self.kernel.processes)
         self.check_laws()

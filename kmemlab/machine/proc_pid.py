@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.files import file_name
 from kmemlab.mm.page_mapping import page_anon
+from kmemlab.mm.swap_count import swp_swapcount
+from kmemlab.mm.swapops import pte_to_swp_entry
 from kmemlab.process.mm_struct import (
     MM_ANONPAGES,
     MM_FILEPAGES,
@@ -24,7 +26,7 @@ from kmemlab.process.mm_struct import (
     get_mm_counter,
     get_mm_rss,
 )
-from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE
+from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE, pte_present
 from kmemlab.process.pgtable import present_ptes
 from kmemlab.process.task_struct import EXIT_ZOMBIE, Processes, find_task, for_each_process, living, task_mm
 from kmemlab.process.vma import vma_pages
@@ -118,15 +120,21 @@ class MemSizeStats:
     private_dirty: int = 0
     referenced: int = 0
     anonymous: int = 0
+    swap: int = 0
+    swap_pss: int = 0
 
 
 @kernel("fs/proc/task_mmu.c", "smap_gather_stats", formerly=("smaps_account", "smaps_pte_range"))
 def smap_gather_stats(mm: MmStruct, vma: int) -> MemSizeStats:
     """Look at every page of a VMA: who shares it, was it read or written."""
-    vmas, page = mm.common.vmas, mm.common.mm.page
+    vmas, page, layout = mm.common.vmas, mm.common.mm.page, mm.tables.layout
     mss = MemSizeStats()
     for _, entryp in present_ptes(mm.tables, vmas.vm_start[vma], vmas.vm_end[vma]):
         entry = get_entry(mm.tables, entryp)
+        if not pte_present(entry):
+            mss.swap += PAGE_SIZE
+            mss.swap_pss += (PAGE_SIZE << PSS_SHIFT) // swp_swapcount(mm.common.mm, pte_to_swp_entry(layout, entry))
+            continue
         pfn = vm_normal_page(mm.tables, entry)
         if pfn is None:
             continue
@@ -159,11 +167,13 @@ def show_smap(mm: MmStruct, vma: int) -> str:
         ("Size", vma_pages(mm.common.vmas, vma) * PAGE_SIZE), ("KernelPageSize", PAGE_SIZE), ("MMUPageSize", PAGE_SIZE),
         ("Rss", mss.resident), ("Pss", mss.pss >> PSS_SHIFT), ("Pss_Dirty", mss.pss_dirty >> PSS_SHIFT),
     ]  # fmt: skip
-    rows += [(field.name.capitalize(), getattr(mss, field.name)) for field in fields(mss)[3:]]
-    nothing = ("LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb",
-               "Swap", "SwapPss", "Locked")  # fmt: skip
+    rows += [(field.name.capitalize(), getattr(mss, field.name)) for field in fields(mss)[3:-2]]
+    nothing = ("LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb")
+    rows += [(name, 0) for name in nothing]
+    locked = mss.pss >> PSS_SHIFT if mm.common.vmas.vm_flags[vma] & VM_LOCKED else 0
+    rows += [("Swap", mss.swap), ("SwapPss", mss.swap_pss >> PSS_SHIFT), ("Locked", locked)]
     text = show_map_vma(mm, vma) + "\n"
-    for label, size in [*rows, *((name, 0) for name in nothing)]:
+    for label, size in rows:
         first, _, second = label.partition("_")
         label = f"{first}_{second.capitalize()}" if second else label
         text += f"{label + ':':<16}{size // KIB:>{24 - max(16, len(label) + 1)}} kB\n"
@@ -180,14 +190,14 @@ def proc_pid_status(processes: Processes, pid: int) -> str:
     return text + (task_mem(mm) if mm is not None else "") + "Threads:\t1\n"
 
 
-@kernel("fs/proc/task_mmu.c", "task_mem", left_out="locked and pinned pages: there are none", traced=False)
+@kernel("fs/proc/task_mmu.c", "task_mem", left_out="pinned pages: there are none", traced=False)
 def task_mem(mm: MmStruct) -> str:
     """The lines about memory."""
     pages = PAGE_SIZE // KIB
     rows = (
         ("VmPeak", max(mm.hiwater_vm, mm.total_vm) * pages),
         ("VmSize", mm.total_vm * pages),
-        ("VmLck", 0),
+        ("VmLck", mm.locked_vm * pages),
         ("VmPin", 0),
         ("VmHWM", max(mm.hiwater_rss, get_mm_rss(mm)) * pages),
         ("VmRSS", get_mm_rss(mm) * pages),

@@ -13,6 +13,7 @@ from kmemlab.boot.resource import iomem_lines
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.boot.vmalloc_area import vmalloc_total
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.swaps import si_swapinfo
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
@@ -145,6 +146,8 @@ def meminfo(kernel: Kernel) -> str:
         "SwapCached": global_node_page_state(mm, NR_SWAPCACHE) * PAGE_SIZE,
         **lru_sizes(mm),
         **highmem_sizes(mm),
+        "SwapTotal": si_swapinfo(mm)[0] * PAGE_SIZE,
+        "SwapFree": si_swapinfo(mm)[1] * PAGE_SIZE,
         "Dirty": global_node_page_state(mm, NR_FILE_DIRTY) * PAGE_SIZE,
         "Writeback": global_node_page_state(mm, NR_WRITEBACK) * PAGE_SIZE,
         "AnonPages": global_node_page_state(mm, NR_ANON_MAPPED) * PAGE_SIZE,
@@ -285,6 +288,7 @@ def sys_vm(kernel: Kernel) -> str:
         "dirty_writeback_centisecs": mm.dirty_writeback_interval,
         "lowmem_reserve_ratio": "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio),
         "min_free_kbytes": mm.min_free_kbytes,
+        "page-cluster": mm.swap.page_cluster,
         "percpu_pagelist_high_fraction": mm.percpu_pagelist_high_fraction,
         "swappiness": mm.vm_swappiness,
         "vfs_cache_pressure": mm.vfs_cache_pressure,

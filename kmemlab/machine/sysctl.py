@@ -76,6 +76,18 @@ def nr_hugepages(mm: Mm) -> int:
     return pools[mm.hugetlb.default_hstate_idx].nr_huge_pages if pools else 0
 
 
+@invented("proc_dointvec_minmax reads where the table points", traced=False)
+def page_cluster(mm: Mm) -> int:
+    """How many pages are read from swap at once at most, as a power of two."""
+    return mm.swap.page_cluster
+
+
+@invented("proc_dointvec_minmax writes where the table points")
+def set_page_cluster(mm: Mm, value: int) -> None:
+    """Set how many pages are read from swap at once at most: two to that power."""
+    mm.swap.page_cluster = value
+
+
 VM_TABLE = {
     "vm.min_free_kbytes": CtlTable(lambda mm: mm.min_free_kbytes, min_free_kbytes_sysctl_handler),
     "vm.watermark_boost_factor": plain(Mm.watermark_boost_factor),
@@ -91,6 +103,7 @@ VM_TABLE = {
     "vm.min_slab_ratio": CtlTable(lambda mm: mm.sysctl_min_slab_ratio, sysctl_min_slab_ratio_sysctl_handler, most=100),
     "vm.nr_hugepages": CtlTable(nr_hugepages, hugetlb_sysctl_handler),
     "vm.swappiness": plain(Mm.vm_swappiness, most=200),
+    "vm.page-cluster": CtlTable(page_cluster, set_page_cluster, most=31),
     "vm.vfs_cache_pressure": plain(Mm.vfs_cache_pressure),
     "vm.drop_caches": CtlTable(None, drop_caches_sysctl_handler, 1, 4),
     "vm.dirty_ratio": CtlTable(lambda mm: mm.vm_dirty_ratio, dirty_ratio_handler, most=100),

@@ -10,6 +10,7 @@ from kmemlab.mm.highmem import is_highmem
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.swap_state import total_swapcache_pages
 from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
@@ -84,7 +85,7 @@ def show_mem(mm: Mm, max_zone_idx: int) -> None:
     say("0 pages hwpoisoned")
 
 
-@kernel("mm/page_alloc.c", "__show_free_areas", formerly=("show_free_areas",), left_out="the swap cache: there is none")
+@kernel("mm/page_alloc.c", "__show_free_areas", formerly=("show_free_areas",))
 def show_free_areas(mm: Mm, max_zone_idx: int) -> None:
     """Say how many pages there are of each kind, in all, by node and by zone, and the free blocks by order."""
     say = mm.boot.printk.info
@@ -103,9 +104,16 @@ def show_free_areas(mm: Mm, max_zone_idx: int) -> None:
         say(f"{node_prefix(mm, zone)}{zone.name}: {free_blocks_line(zone)}")
     hugetlb_show_meminfo(mm, nodes)
     say(f"{sum(node_page_state(pgdat, 'file_pages') for pgdat in nodes)} total pagecache pages")
-    say("0 pages in swap cache")
-    say("Free swap  = 0kB")
-    say("Total swap = 0kB")
+    show_swap_cache_info(mm)
+
+
+@kernel("mm/swap_state.c", "show_swap_cache_info")
+def show_swap_cache_info(mm: Mm) -> None:
+    """Say how much is in the swap cache, and how much swap there is."""
+    say = mm.boot.printk.info
+    say(f"{total_swapcache_pages(mm)} pages in swap cache")
+    say(f"Free swap  = {mm.nr_swap_pages * PAGE_KIB}kB")
+    say(f"Total swap = {mm.total_swap_pages * PAGE_KIB}kB")
 
 
 @invented("the first printk of __show_free_areas", traced=False)
