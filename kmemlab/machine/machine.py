@@ -224,6 +224,7 @@ class Machine(
         check_vmalloc(self.kernel.mm)
         check_lru(self.kernel.mm)
         check_page_cache(self.kernel.mm)
+        check_vfs(self.kernel.super_block)
         check_processes(self.kernel.processes)
         check_swap(self.kernel.processes)
         check_oom(self.kernel.processes)
