@@ -6,10 +6,12 @@ filemap_read ──▶ in memory? ── no ─▶ page_cache_sync_ra: this page
 
 from __future__ import annotations
 
+from kmemlab.alloc.migrate import migrate_folio
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.alloc.readahead import filemap_alloc_folio, page_cache_async_ra, page_cache_sync_ra
 from kmemlab.alloc.writeback import balance_dirty_pages
 from kmemlab.mm.address_space import (
+    A_OPS_NAMES,
     ADDRESS_SPACE_OPERATIONS,
     AddressSpaceOperations,
     address_space_init,
@@ -32,6 +34,7 @@ from kmemlab.mm.page_cache import filemap_add_folio, remove_mapping_inner
 from kmemlab.mm.page_free import free_unref_page_list, put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
 from kmemlab.mm.page_writeback import folio_mark_dirty, folio_start_writeback
+from kmemlab.mm.swap_info import used_areas
 from kmemlab.mm.vm_event import DROP_PAGECACHE
 from kmemlab.mm.wait import (
     cond_resched,
@@ -73,7 +76,7 @@ def block_write_full_page(mm: Mm, pfn: int) -> None:
 
 
 ADDRESS_SPACE_OPERATIONS["file"] = ADDRESS_SPACE_OPERATIONS["block device"] = AddressSpaceOperations(
-    read_folio=mpage_read_folio, writepage=block_write_full_page
+    read_folio=mpage_read_folio, writepage=block_write_full_page, migrate_folio=migrate_folio
 )
 
 
@@ -86,7 +89,7 @@ def create_file(mm: Mm, name: str, nr_pages: int) -> int:
     files = mm.files
     raw = name.encode("utf-8", "replace")
     ino, first = files.nr_files + 1, max(files.next_block, FIRST_DATA_BLOCK)
-    room = mm.disk.nr_blocks - first
+    room = min([mm.disk.nr_blocks, *(si.first_block for si in used_areas(mm.swap))]) - first
     if not 0 < nr_pages <= room or ino > MAX_FILES:
         raise BadRequest(
             f"no room for a file of {nr_pages} pages",
@@ -287,7 +290,8 @@ def invalidate_mapping_pages(mm: Mm, mapping: int) -> int:
 def drop_pagecache(mm: Mm) -> int:
     """echo 1 > /proc/sys/vm/drop_caches: drop all clean pages of files; returns how many. Dirty ones stay."""
     lru_add_drain_all(mm)
-    dropped = sum(invalidate_mapping_pages(mm, mapping) for mapping in range(1, mm.mappings.nr_mappings + 1))
+    files = [at for at in range(1, mm.mappings.nr_mappings + 1) if A_OPS_NAMES[mm.mappings.a_ops[at]] != "swap"]
+    dropped = sum(invalidate_mapping_pages(mm, mapping) for mapping in files)
     mm.vm_event[DROP_PAGECACHE] += 1
     lru_add_drain(mm)
     return dropped
