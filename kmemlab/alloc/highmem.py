@@ -17,8 +17,8 @@ from collections import Counter
 from kmemlab.alloc.page_address import PageAddresses, page_address, page_highmem, pkmap_addr, set_page_address
 from kmemlab.alloc.wait_queue import WaitQueueHead, add_wait_queue, finish_wait, waitqueue_active, wake_up
 from kmemlab.boot.layout_32 import pkmap_base
-from kmemlab.boot.pgtable import entry_none, get_entry, set_entry
-from kmemlab.boot.swapper_pg_dir import entry_of, page_kernel
+from kmemlab.boot.pgtable import entry_none, entry_of, get_entry, set_entry
+from kmemlab.boot.swapper_pg_dir import page_kernel
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.mm.context import might_sleep, task_comm
 from kmemlab.mm.globals import Mm

@@ -22,6 +22,7 @@ from kmemlab.alloc.kmem_cache import (
 from kmemlab.alloc.slab_common import UP, SlabCommon, enter_cache, kmem_cache_alloc, new_slot
 from kmemlab.alloc.slab_geometry import calculate_alignment
 from kmemlab.boot.cmdline import next_arg
+from kmemlab.boot.setup_percpu import nr_node_ids
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import KernelPanic
@@ -50,13 +51,6 @@ def size_name(size: int) -> str:
     ('192', '8k')
     """
     return f"{size // 1024}k" if size >= 1024 else str(size)
-
-
-@invented("C keeps nr_node_ids in a variable, set by setup_nr_node_ids", traced=False)
-def nr_node_ids(common: SlabCommon) -> int:
-    """One more than the highest node that is possible."""
-    possible = common.mm.numa.node_possible
-    return max((nid + 1 for nid, is_possible in enumerate(possible) if is_possible), default=1)
 
 
 @kernel("mm/slab_common.c", "create_kmalloc_caches")
@@ -148,7 +142,7 @@ def create_boot_cache(cache: KmemCache, name: str, size: int, flags: int, usersi
 def boot_cache_sizes(common: SlabCommon) -> tuple[int, int]:
     """The sizes of struct kmem_cache_node and of struct kmem_cache, which ends with a pointer for each node."""
     pointer = common.params.pointer
-    return SIZEOF_KMEM_CACHE_NODE[pointer], OFFSETOF_KMEM_CACHE_NODE[pointer] + nr_node_ids(common) * pointer
+    return SIZEOF_KMEM_CACHE_NODE[pointer], OFFSETOF_KMEM_CACHE_NODE[pointer] + nr_node_ids(common.mm.numa) * pointer
 
 
 BOOT_CACHE_FLAGS = SLAB_HWCACHE_ALIGN

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from kmemlab.alloc.page_address import PageAddresses, page_address, page_highmem
 from kmemlab.boot.layout_32 import FIX_KMAP_BEGIN, FIX_KMAP_END, fix_to_virt
-from kmemlab.boot.pgtable import entry_none, set_entry
-from kmemlab.boot.swapper_pg_dir import entry_of, page_kernel
+from kmemlab.boot.pgtable import entry_none, entry_of, set_entry
+from kmemlab.boot.swapper_pg_dir import page_kernel
 from kmemlab.boot.tlbflush import flush_tlb_one_kernel
 from kmemlab.mm.context import preempt_disable, preempt_enable
 from kmemlab.mm.globals import Mm

@@ -14,7 +14,7 @@ from kmemlab.alloc import slab_debug_old as debug
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER
 from kmemlab.alloc.page_alloc import gfp_zone
 from kmemlab.alloc.slab_array_cache import ENTRIES, transfer_objects
-from kmemlab.alloc.slab_cache import SlabCache, cpu_cache_get, get_node, has_node, numa_mem_id
+from kmemlab.alloc.slab_cache import SlabCache, cpu_cache_get, get_node, has_node
 from kmemlab.alloc.slab_common import construct
 from kmemlab.alloc.slab_free import kmem_cache_free_bulk
 from kmemlab.alloc.slab_freelist import obj_to_index, slab_get_obj
@@ -22,6 +22,7 @@ from kmemlab.alloc.slab_grow import cache_grow_begin, cache_grow_end, fixup_slab
 from kmemlab.alloc.slab_lists import get_first_slab
 from kmemlab.alloc.slab_pages import slab_nid, virt_to_slab
 from kmemlab.mm.node import ZONELIST_FALLBACK
+from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE

@@ -16,7 +16,6 @@ from kmemlab.alloc.kmalloc_caches import (
     create_boot_cache,
     create_kmalloc_cache,
     create_kmalloc_caches,
-    nr_node_ids,
     size_name,
 )
 from kmemlab.alloc.kmem_cache import SLAB_HWCACHE_ALIGN
@@ -33,6 +32,7 @@ from kmemlab.alloc.slab_common import FULL, PARTIAL, PARTIAL_NODE, SlabCommon, e
 from kmemlab.alloc.slab_setup import enable_cpucache
 from kmemlab.alloc.slab_size import SLAB_MAX_ORDER_HI
 from kmemlab.boot.cmdline import next_arg, parameq
+from kmemlab.boot.setup_percpu import nr_node_ids
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
@@ -76,7 +76,7 @@ def kmem_cache_init(common: SlabCommon) -> None:
     first = new_slot(common)
     assert isinstance(first, SlabCache)
     offset = (OFFSETOF_KMEM_CACHE_NODE_DEBUG if state.debug else OFFSETOF_KMEM_CACHE_NODE)[pointer]
-    create_boot_cache(first, "kmem_cache", offset + nr_node_ids(common) * pointer, SLAB_HWCACHE_ALIGN)
+    create_boot_cache(first, "kmem_cache", offset + nr_node_ids(common.mm.numa) * pointer, SLAB_HWCACHE_ALIGN)
     common.kmem_cache = first.number
     enter_cache(first)
     common.slab_state = PARTIAL

@@ -17,6 +17,7 @@ from kmemlab.alloc.slab_common import SlabCommon, SlabEngine
 from kmemlab.alloc.slab_pages import NR_CACHES
 from kmemlab.mm.context import CPU, HZ
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.zonelist import cpu_to_mem
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head
@@ -144,22 +145,6 @@ def for_each_kmem_cache_node(cache: SlabCache) -> list[int]:
 def online_nodes(mm: Mm) -> list[int]:
     """The nodes that are online, ascending."""
     return [nid for nid in range(len(mm.node_data)) if mm.numa.node_online[nid]]
-
-
-@kernel("include/linux/topology.h", "cpu_to_mem", traced=False)
-def cpu_to_mem(mm: Mm, cpu: int) -> int:
-    """The node that a CPU takes memory from: its own, or the nearest one that has any."""
-    if len(mm.node_data) == 1:
-        return 0
-    nid = max(mm.numa.cpu_to_node[cpu], 0)
-    zonelist = mm.node_data[nid].node_zonelists[0]
-    return nid if mm.node_has_memory[nid] or not zonelist.count else zonelist.nid[0]
-
-
-@kernel("include/linux/topology.h", "numa_mem_id", traced=False)
-def numa_mem_id(mm: Mm) -> int:
-    """The node that the running CPU takes memory from."""
-    return cpu_to_mem(mm, mm.current.cpu)
 
 
 @invented("C's callers must remember what they hold", traced=False)

@@ -12,12 +12,13 @@ from kmemlab.alloc import slab_debug_old as debug
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER
 from kmemlab.alloc.slab_array_cache import ENTRIES, copy_entries, drop_oldest, entries_of, free_one, transfer_objects
 from kmemlab.alloc.slab_bug import BAD_POINTER, DOUBLE_FREE, OVERRUN
-from kmemlab.alloc.slab_cache import OBJ_OFFSET, SlabCache, cpu_cache_get, get_node, is_held, numa_mem_id
+from kmemlab.alloc.slab_cache import OBJ_OFFSET, SlabCache, cpu_cache_get, get_node, is_held
 from kmemlab.alloc.slab_common import report_bug
 from kmemlab.alloc.slab_freelist import index_to_obj, obj_to_index
 from kmemlab.alloc.slab_grow import slabs_destroy
 from kmemlab.alloc.slab_lists import free_block
 from kmemlab.alloc.slab_pages import slab_nid, virt_to_slab
+from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 
 

@@ -121,14 +121,14 @@ def calculate_sizes(params: SlubParams, cache: SlubCache) -> bool:
         return False
     cache.size, cache.order, cache.objects = size, order, order_objects(order, size)
     cache.min_order = get_order(size)
-    cache.allocflags = allocflags(flags, order)
+    cache.allocflags = allocflags(flags) | (gfp_bits.__GFP_COMP if order else 0)
     return cache.objects > 0
 
 
-@invented("a few lines of calculate_sizes", traced=False)
-def allocflags(flags: int, order: int) -> int:
-    """What every request of a cache for pages says: one block, from which zones, of which mobility."""
-    gfp = gfp_bits.__GFP_COMP if order else 0
+@invented("a few lines of SLUB's calculate_sizes, and of SLAB's __kmem_cache_create", traced=False)
+def allocflags(flags: int) -> int:
+    """What every request of a cache for pages says: from which zones, of which mobility."""
+    gfp = 0
     if flags & SLAB_CACHE_DMA:
         gfp |= gfp_bits.GFP_DMA
     if flags & SLAB_CACHE_DMA32:

@@ -24,13 +24,6 @@ from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.units import PAGE_SIZE
 
-GFP_CONSTRAINT_MASK = gfp_bits.__GFP_HARDWALL | gfp_bits.__GFP_THISNODE
-GFP_RECLAIM_MASK = (
-    gfp_bits.__GFP_RECLAIM | gfp_bits.__GFP_HIGH | gfp_bits.__GFP_IO | gfp_bits.__GFP_FS | gfp_bits.__GFP_NOWARN
-    | gfp_bits.__GFP_RETRY_MAYFAIL | gfp_bits.__GFP_NOFAIL | gfp_bits.__GFP_NORETRY | gfp_bits.__GFP_MEMALLOC
-    | gfp_bits.__GFP_NOMEMALLOC | gfp_bits.__GFP_ATOMIC
-)  # fmt: skip
-
 
 @kernel("mm/slab.c", "kmem_getpages", left_out="pages of the emergency reserve; the report of a kernel with debugging")
 def kmem_getpages(cache: SlabCache, gfp: int, nodeid: int) -> int | None:
@@ -98,13 +91,14 @@ def cache_init_objs(cache: SlabCache, slab: int) -> None:
 def cache_grow_begin(cache: SlabCache, gfp: int, nodeid: int) -> int | None:
     """A new slab that is on no list yet; None if there is no memory for it."""
     pages, nodes = cache.pages, cache.state.nodes
-    local_flags = kmalloc_fix_flags(cache.common, gfp) & (GFP_CONSTRAINT_MASK | GFP_RECLAIM_MASK)
+    local_flags = kmalloc_fix_flags(cache.common, gfp) & (gfp_bits.GFP_CONSTRAINT_MASK | gfp_bits.GFP_RECLAIM_MASK)
     slab = kmem_getpages(cache, local_flags, nodeid)
     if slab is None:
         return None
     slab_node = slab_nid(pages, slab)
     colour = next_colour(cache, get_node(cache, slab_node))
-    freelist = alloc_slabmgmt(cache, slab, colour * cache.colour_off, local_flags & ~GFP_CONSTRAINT_MASK, slab_node)
+    mgmt_flags = local_flags & ~gfp_bits.GFP_CONSTRAINT_MASK
+    freelist = alloc_slabmgmt(cache, slab, colour * cache.colour_off, mgmt_flags, slab_node)
     if freelist is None:
         kmem_freepages(cache, slab)
         return None

@@ -13,7 +13,6 @@ from kmemlab.alloc.slab_cache import (
     SLABS_FULL,
     SLABS_PARTIAL,
     SlabCache,
-    cpu_to_mem,
     for_each_kmem_cache_node,
     get_node,
     is_held,
@@ -22,6 +21,7 @@ from kmemlab.alloc.slab_freelist import index_to_obj, slab_free_objects
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, slab_address, slab_nid, virt_to_slab
 from kmemlab.alloc.slab_size import CFLGS_OBJFREELIST_SLAB, CFLGS_OFF_SLAB
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.zonelist import cpu_to_mem
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.types.units import PAGE_SIZE

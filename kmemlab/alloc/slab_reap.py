@@ -18,11 +18,9 @@ from kmemlab.alloc.slab_cache import (
     REAPTIMEOUT_AC,
     REAPTIMEOUT_NODE,
     SlabCache,
-    cpu_to_mem,
     get_node,
     has_node,
     nr_cpus_node,
-    numa_mem_id,
     online_nodes,
 )
 from kmemlab.alloc.slab_common import FULL, SlabCommon
@@ -38,6 +36,7 @@ from kmemlab.alloc.slab_setup import (
 )
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.context import HZ
+from kmemlab.mm.zonelist import cpu_to_mem, numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import KernelPanic

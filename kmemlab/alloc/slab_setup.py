@@ -10,7 +10,6 @@ What a cache keeps for nodes comes from kmalloc, so making a cache takes objects
 from __future__ import annotations
 
 from kmemlab.alloc.kmalloc import kfree, kmalloc, kmalloc_slab
-from kmemlab.alloc.kmem_cache import SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT
 from kmemlab.alloc.slab_array_cache import BOOT_CPUCACHE_ENTRIES, ENTRIES, NO_BATCH, entries_of, init_arraycache
 from kmemlab.alloc.slab_bug import LEAK
 from kmemlab.alloc.slab_cache import (
@@ -20,7 +19,6 @@ from kmemlab.alloc.slab_cache import (
     SLABS_FULL,
     SLABS_PARTIAL,
     SlabCache,
-    cpu_to_mem,
     for_each_kmem_cache_node,
     get_node,
     has_node,
@@ -30,6 +28,7 @@ from kmemlab.alloc.slab_cache import (
 )
 from kmemlab.alloc.slab_common import FULL, PARTIAL, UP, SlabCommon, report_bug
 from kmemlab.alloc.slab_free import drain_alien_array
+from kmemlab.alloc.slab_geometry import allocflags
 from kmemlab.alloc.slab_grow import slabs_destroy
 from kmemlab.alloc.slab_lists import INT_MAX, drain_freelist, free_block
 from kmemlab.alloc.slab_size import (
@@ -39,6 +38,7 @@ from kmemlab.alloc.slab_size import (
     lay_out_object,
     shape_slab,
 )
+from kmemlab.mm.zonelist import cpu_to_mem
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import BadRequest
@@ -72,24 +72,11 @@ def kmem_cache_create(cache: SlabCache, flags: int) -> bool:
     cache.num, cache.gfporder = shape.num, shape.gfporder
     cache.freelist_size = shape.num
     cache.flags = layout.flags | shape.placement
-    cache.allocflags = allocflags(flags)
+    cache.allocflags = allocflags(flags) | gfp_bits.__GFP_COMP
     if setup_cpu_cache(cache, gfp_bits.GFP_KERNEL if common.slab_state >= UP else gfp_bits.GFP_NOWAIT):
         return True
     kmem_cache_release(cache)
     return False
-
-
-@invented("a few lines of __kmem_cache_create", traced=False)
-def allocflags(flags: int) -> int:
-    """What each request of a cache for pages adds: one block, from which zones, of which mobility."""
-    gfp = gfp_bits.__GFP_COMP
-    if flags & SLAB_CACHE_DMA:
-        gfp |= gfp_bits.GFP_DMA
-    if flags & SLAB_CACHE_DMA32:
-        gfp |= gfp_bits.GFP_DMA32
-    if flags & SLAB_RECLAIM_ACCOUNT:
-        gfp |= gfp_bits.__GFP_RECLAIMABLE
-    return gfp
 
 
 @invented("a look that calculate_slab_order takes", traced=False)

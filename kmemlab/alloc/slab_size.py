@@ -32,7 +32,6 @@ CFLGS_OBJFREELIST_SLAB = 0x40000000
 CFLGS_OFF_SLAB = 0x80000000
 
 KMALLOC_MAX_ORDER = MAX_ORDER - 1
-KMALLOC_MAX_CACHE_SIZE = 2 * PAGE_SIZE  # what is larger comes from the page allocator
 SLAB_OBJ_MIN_SIZE = 16  # so that a page has at most 256 objects, and a byte can number them
 SLAB_OBJ_MAX_NUM = 255
 SLAB_MAX_ORDER_LO, SLAB_MAX_ORDER_HI = 0, 1

@@ -13,7 +13,6 @@ from kmemlab.alloc.kmalloc_caches import (
     boot_cache_sizes,
     create_boot_cache,
     create_kmalloc_caches,
-    nr_node_ids,
 )
 from kmemlab.alloc.kmem_cache import SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU
 from kmemlab.alloc.slab_common import (
@@ -44,6 +43,7 @@ from kmemlab.alloc.slub_partial import (
 )
 from kmemlab.alloc.slub_slab import inc_slabs_node, new_slab
 from kmemlab.alloc.slub_track import init_tracking
+from kmemlab.boot.setup_percpu import nr_node_ids
 from kmemlab.boot.smp import num_possible_cpus, num_present_cpus
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import init_list_head
@@ -78,7 +78,7 @@ def kmem_cache_init(common: SlabCommon) -> None:
     init_freelist_randomization(common)
     boot.printk.info(
         f"SLUB: HWalign={params.cache_line}, Order={params.slub_min_order}-{params.slub_max_order}, "
-        f"MinObjects={params.slub_min_objects}, CPUs={possible}, Nodes={nr_node_ids(common)}"
+        f"MinObjects={params.slub_min_objects}, CPUs={possible}, Nodes={nr_node_ids(common.mm.numa)}"
     )
 
 

@@ -19,9 +19,9 @@ from kmemlab.alloc.kmem_cache import (
 from kmemlab.boot.cmdline import next_arg, parameq
 from kmemlab.boot.printk import Printk
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.sim.kernel import invented, kernel
 
-PAGE_ALLOC_COSTLY_ORDER = 3  # slub_max_order, unless said otherwise
 DEBUG_LETTERS = {
     "f": SLAB_CONSISTENCY_CHECKS,
     "z": SLAB_RED_ZONE,

@@ -22,6 +22,7 @@ from kmemlab.alloc.slub_slab import discard_slab
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.mm.context import task_comm
 from kmemlab.mm.node import ZONELIST_FALLBACK
+from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del, list_for_each
 from kmemlab.types.config import NUMA_NO_NODE
@@ -54,14 +55,6 @@ def count_partial_free(cache: SlubCache, nid: int) -> int:
     """How many objects are free in the partial slabs of a node."""
     pages = cache.pages
     return sum(pages.objects[slab] - pages.inuse[slab] for slab in slabs_on(cache, nid))
-
-
-@kernel("include/linux/topology.h", "numa_mem_id", traced=False)
-def numa_mem_id(cache: SlubCache) -> int:
-    """The nearest node with memory, seen from this CPU."""
-    mm = cache.common.mm
-    zonelist = mm.node_data[mm.numa.cpu_to_node[mm.current.cpu]].node_zonelists[ZONELIST_FALLBACK]
-    return zonelist.nid[0]
 
 
 @kernel("mm/slub.c", "__add_partial", lock="n->list_lock", traced=False)
@@ -173,7 +166,7 @@ def get_any_partial(cache: SlubCache, gfp: int, orig_size: int) -> tuple[int, in
 @kernel("mm/slub.c", "get_partial", traced=False)
 def get_partial(cache: SlubCache, gfp: int, node: int, orig_size: int) -> tuple[int, int]:
     """A partial slab of the node that is wanted, or of any if none is; as `get_partial_node` returns it."""
-    searchnode = numa_mem_id(cache) if node == NUMA_NO_NODE else node
+    searchnode = numa_mem_id(cache.common.mm) if node == NUMA_NO_NODE else node
     slab, freelist = get_partial_node(cache, searchnode, orig_size)
     if freelist or node != NUMA_NO_NODE:
         return slab, freelist

@@ -12,13 +12,6 @@ from kmemlab.sim.kernel import kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
 
-GFP_RECLAIM_MASK = (
-    gfp_bits.__GFP_RECLAIM | gfp_bits.__GFP_HIGH | gfp_bits.__GFP_IO | gfp_bits.__GFP_FS | gfp_bits.__GFP_NOWARN
-    | gfp_bits.__GFP_RETRY_MAYFAIL | gfp_bits.__GFP_NOFAIL | gfp_bits.__GFP_NORETRY | gfp_bits.__GFP_MEMALLOC
-    | gfp_bits.__GFP_NOMEMALLOC | gfp_bits.__GFP_ATOMIC
-)  # fmt: skip
-GFP_CONSTRAINT_MASK = gfp_bits.__GFP_HARDWALL | gfp_bits.__GFP_THISNODE
-
 
 @kernel("mm/slub.c", "alloc_slab_page", left_out="pages from the emergency reserve are not kept apart")
 def alloc_slab_page(cache: SlubCache, gfp: int, node: int, order: int) -> int | None:
@@ -87,7 +80,7 @@ def chain_objects(cache: SlubCache, slab: int) -> None:
 def new_slab(cache: SlubCache, gfp: int, node: int) -> int | None:
     """Make a slab for a request: only those of its flags count that the page allocator may hear."""
     gfp = kmalloc_fix_flags(cache.common, gfp)
-    return allocate_slab(cache, gfp & (GFP_RECLAIM_MASK | GFP_CONSTRAINT_MASK), node)
+    return allocate_slab(cache, gfp & (gfp_bits.GFP_RECLAIM_MASK | gfp_bits.GFP_CONSTRAINT_MASK), node)
 
 
 @kernel("mm/slub.c", "inc_slabs_node", traced=False)

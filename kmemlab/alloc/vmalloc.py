@@ -40,12 +40,6 @@ from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 MOST_IN_BULK = 100
 """So many pages at a time: the bulk allocator keeps the CPU to itself meanwhile."""
 
-GFP_RECLAIM_MASK = (
-    gfp_bits.__GFP_RECLAIM | gfp_bits.__GFP_HIGH | gfp_bits.__GFP_ATOMIC | gfp_bits.__GFP_IO | gfp_bits.__GFP_FS
-    | gfp_bits.__GFP_NOWARN | gfp_bits.__GFP_RETRY_MAYFAIL | gfp_bits.__GFP_NOFAIL | gfp_bits.__GFP_NORETRY
-    | gfp_bits.__GFP_MEMALLOC | gfp_bits.__GFP_NOMEMALLOC
-)  # fmt: skip
-
 
 @kernel("mm/vmalloc.c", "vm_area_alloc_pages", left_out="fatal signals; a request that must not fail")
 def vm_area_alloc_pages(
@@ -97,7 +91,7 @@ def vmalloc_area_node(mm: Mm, vm: int, gfp: int, prot: int, page_shift: int, nid
     vms = mm.vmalloc.vms
     addr, size = vms.addr[vm], get_vm_area_size(vms, vm)
     nr_pages = size >> PAGE_SHIFT
-    nested_gfp = gfp & GFP_RECLAIM_MASK | gfp_bits.__GFP_ZERO
+    nested_gfp = gfp & gfp_bits.GFP_RECLAIM_MASK | gfp_bits.__GFP_ZERO
     gfp |= gfp_bits.__GFP_NOWARN
     if not gfp & (gfp_bits.__GFP_DMA | gfp_bits.__GFP_DMA32):
         gfp |= gfp_bits.__GFP_HIGHMEM

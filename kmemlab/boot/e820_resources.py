@@ -21,11 +21,10 @@ from kmemlab.types.e820_type import (
     E820_TYPE_SOFT_RESERVED,
     e820_type_resource,
 )
-from kmemlab.types.units import GIB, KIB, MIB, PAGE_SHIFT, U64_MAX, pfn_down, pfn_up, round_up
+from kmemlab.types.units import GIB, KIB, MIB, PAGE_SHIFT, SMP_CACHE_BYTES, U64_MAX, pfn_down, pfn_up, round_up
 
 MAX_GAP_END = 4 * GIB
 MIN_GAP = 4 * MIB
-SMP_CACHE_BYTES = 64
 
 
 @invented("the piece of setup_arch that claims the kernel image")

@@ -10,9 +10,7 @@ from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.e820_type import E820_TYPE_RAM, e820_type_resource
-from kmemlab.types.units import U64_MAX
-
-SMP_CACHE_BYTES = 64
+from kmemlab.types.units import SMP_CACHE_BYTES, U64_MAX
 
 
 @kernel("drivers/firmware/memmap.c", "firmware_map_add_entry", traced=False)

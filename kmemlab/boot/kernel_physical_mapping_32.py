@@ -28,8 +28,8 @@ from kmemlab.boot.page_tables import (
     PG_LEVEL_4K,
     update_page_count,
 )
-from kmemlab.boot.pgtable import entry_none, populate
-from kmemlab.boot.swapper_pg_dir import enter_pages, enter_table, entry_of, place_swapper_pg_dir
+from kmemlab.boot.pgtable import entry_none, entry_of, populate
+from kmemlab.boot.swapper_pg_dir import enter_pages, enter_table, place_swapper_pg_dir
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PGD, PMD, PTE
 from kmemlab.types.units import GIB, KIB, MIB, PAGE_SHIFT, round_down, round_up

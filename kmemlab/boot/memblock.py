@@ -45,6 +45,7 @@ from kmemlab.boot.memblock_regions import MEMBLOCK_HOTPLUG, MEMBLOCK_NOMAP, MEMB
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import KernelPanic
+from kmemlab.types.units import SMP_CACHE_BYTES
 
 # C has one large file: whoever uses memblock finds all of it here.
 __all__ = [
@@ -102,7 +103,7 @@ def memblock_alloc_range_nid(
     memblock: Memblock, size: int, align: int, start: int, end: int, nid: int = NUMA_NO_NODE, exact_nid: bool = False
 ) -> int:
     """Find a place and reserve it: on node `nid` if it has one, else (unless `exact_nid`) anywhere; 0 if none."""
-    align = align or 64  # C warns here and takes SMP_CACHE_BYTES
+    align = align or SMP_CACHE_BYTES  # C warns here
     found = memblock_find_in_range_node(memblock, size, align, start, end, nid)
     if not found and nid != NUMA_NO_NODE and not exact_nid:
         found = memblock_find_in_range_node(memblock, size, align, start, end)

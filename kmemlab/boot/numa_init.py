@@ -35,9 +35,7 @@ from kmemlab.boot.srat import acpi_numa_init
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import BadParameter, KernelPanic
-from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, U64_MAX, round_up
-
-SMP_CACHE_BYTES = 64
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, SMP_CACHE_BYTES, U64_MAX, round_up
 
 
 @kernel("arch/x86/mm/numa.c", "numa_setup", left_out="numa=nohmat")

@@ -83,6 +83,15 @@ def table_offset(tables: PageTables, level: int, above: int, address: int) -> in
     return table + layout.index(level, address) * layout.entry_size
 
 
+@invented("C goes down with its loops over entries", traced=False)
+def entry_of(tables: PageTables, level: int, address: int) -> int:
+    """The entry at `level` that an address goes through; the tables above must be there."""
+    entryp = pgd_offset(tables, address)
+    for below in range(P4D, level + 1):
+        entryp = table_offset(tables, below, entryp, address)
+    return entryp
+
+
 @kernel("arch/x86/include/asm/pgtable.h", "p4d_offset", traced=False)
 def p4d_offset(tables: PageTables, pgdp: int, address: int) -> int:
     """The entry of the second table; without five levels it is the pgd's own."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from array import array
 
 from kmemlab.boot.globals import Boot
-from kmemlab.boot.pgtable import PageTables, pgd_offset, populate, set_entry, table_offset
+from kmemlab.boot.pgtable import entry_of, populate, set_entry
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.pgtable import P4D, PAGE_GLOBAL, PAGE_KERNEL, PAGE_NX, PAGE_PSE, PTE
+from kmemlab.types.pgtable import PAGE_GLOBAL, PAGE_KERNEL, PAGE_NX, PAGE_PSE, PTE
 from kmemlab.types.units import PAGE_MASK
 
 
@@ -29,15 +29,6 @@ def va(boot: Boot, paddr: int) -> int:
     Under KASLR the base is the one that the machine's description tells; if it tells none, that without KASLR.
     """
     return boot.page_offset_base + paddr
-
-
-@invented("C goes down with its loops over entries", traced=False)
-def entry_of(tables: PageTables, level: int, address: int) -> int:
-    """The entry at `level` that an address goes through; the tables above must be there."""
-    entryp = pgd_offset(tables, address)
-    for below in range(P4D, level + 1):
-        entryp = table_offset(tables, below, entryp, address)
-    return entryp
 
 
 @kernel("arch/x86/mm/init.c", "__default_kernel_pte_mask", traced=False)

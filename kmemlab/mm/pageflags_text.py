@@ -6,11 +6,10 @@ from kmemlab.boot.globals import kaslr_base
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_flags import page_flags_layout
+from kmemlab.mm.sparsemem_vmemmap import VMEMMAP_START
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.memory_model import MemoryModelKind
 from kmemlab.types.zone_type import MAX_NR_ZONES
-
-VMEMMAP_START = {4: 0xFFFFEA0000000000, 5: 0xFFD4000000000000}
 
 
 @kernel(

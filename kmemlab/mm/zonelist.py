@@ -153,6 +153,22 @@ def first_zones_zonelist(mm: Mm, zonelist: Zonelist, highidx: int) -> Zone | Non
     return mm.node_data[zonelist.nid[at]].node_zones[zone_idx[at]]
 
 
+@kernel("include/linux/topology.h", "cpu_to_mem", traced=False)
+def cpu_to_mem(mm: Mm, cpu: int) -> int:
+    """The node that a CPU takes memory from: its own, or the nearest one that has any."""
+    if len(mm.node_data) == 1:
+        return 0
+    nid = max(mm.numa.cpu_to_node[cpu], 0)
+    zonelist = mm.node_data[nid].node_zonelists[ZONELIST_FALLBACK]
+    return nid if mm.node_has_memory[nid] or not zonelist.count else zonelist.nid[0]
+
+
+@kernel("include/linux/topology.h", "numa_mem_id", traced=False)
+def numa_mem_id(mm: Mm) -> int:
+    """The node that the running CPU takes memory from."""
+    return cpu_to_mem(mm, mm.current.cpu)
+
+
 @kernel("mm/page_alloc.c", "nr_free_zone_pages", formerly=("nr_free_buffer_pages", "nr_free_pagecache_pages"))
 def nr_free_zone_pages(mm: Mm, highidx: int) -> int:
     """Pages above the high watermark in the zones that the boot CPU's node uses, up to the zone index `highidx`."""

@@ -12,7 +12,16 @@ from functools import partial
 from kmemlab.alloc.page_alloc import free_pages_inner, page_zone
 from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.alloc.vmap_tables import pieces
-from kmemlab.boot.pgtable import PageTables, get_entry, pgd_offset, populate, set_entry, table_alloc, table_offset
+from kmemlab.boot.pgtable import (
+    PageTables,
+    entry_of,
+    get_entry,
+    pgd_offset,
+    populate,
+    set_entry,
+    table_alloc,
+    table_offset,
+)
 from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.hardware.mmu import Mmu
 from kmemlab.mm.globals import Mm
@@ -180,7 +189,7 @@ def table_spans(tables: PageTables, start: int, end: int, level: int = PGD) -> I
     """[start, end) cut by last tables, without what no last table covers."""
     below = next_level(tables.layout, level)
     for address, stop in pieces(start, end, tables.layout.levels[level].size):
-        entryp = entry_at(tables, level, address)
+        entryp = entry_of(tables, level, address)
         if not get_entry(tables, entryp) & PAGE_PRESENT:
             continue
         if below == PTE:
@@ -195,15 +204,6 @@ def next_level(layout: PgtableLayout, level: int) -> int:
     return next(below for below in range(level + 1, PTE + 1) if not layout.levels[below].folded)
 
 
-@invented("C goes down with its loops", traced=False)
-def entry_at(tables: PageTables, level: int, address: int) -> int:
-    """The entry of a level for an address; the tables above must be there."""
-    entryp = pgd_offset(tables, address)
-    for below in range(P4D, level + 1):
-        entryp = table_offset(tables, below, entryp, address)
-    return entryp
-
-
 @kernel("mm/memory.c", "free_pgd_range", left_out="gathering: a table is freed at once")
 def free_pgd_range(mm: MmStruct, addr: int, end: int, floor: int, ceiling: int, level: int = PGD) -> None:
     """Free the tables for [addr, end), as far as nobody needs them: all that a table covers lies in [floor, ceiling).
@@ -214,7 +214,7 @@ def free_pgd_range(mm: MmStruct, addr: int, end: int, floor: int, ceiling: int, 
     size = layout.levels[level].size
     below = next_level(layout, level)
     for address, stop in pieces(addr, end, size):
-        entryp = entry_at(mm.tables, level, address)
+        entryp = entry_of(mm.tables, level, address)
         if not get_entry(mm.tables, entryp) & PAGE_PRESENT:
             continue
         if below != PTE:

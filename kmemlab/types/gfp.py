@@ -67,6 +67,13 @@ _WANTED = {
     __GFP_MOVABLE | __GFP_DMA32: "DMA32",
 }
 
+# mm/internal.h: what the page allocator may hear of a request that comes through another allocator.
+GFP_RECLAIM_MASK = (
+    __GFP_RECLAIM | __GFP_HIGH | __GFP_IO | __GFP_FS | __GFP_NOWARN | __GFP_RETRY_MAYFAIL | __GFP_NOFAIL
+    | __GFP_NORETRY | __GFP_MEMALLOC | __GFP_NOMEMALLOC | __GFP_ATOMIC
+)  # fmt: skip
+GFP_CONSTRAINT_MASK = __GFP_HARDWALL | __GFP_THISNODE
+
 
 def gfp_zone_name(gfp: int) -> str:
     """The zone that a request's flags name; a configuration without it takes Normal.

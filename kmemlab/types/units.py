@@ -8,6 +8,7 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
 U64_MAX = (1 << 64) - 1
+SMP_CACHE_BYTES = 64  # a line of the processor's cache, as the kernel is built for it
 
 KIB = 1 << 10
 MIB = 1 << 20
