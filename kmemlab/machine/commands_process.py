@@ -16,6 +16,7 @@ from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F40
 from kmemlab.process.exit import do_exit, kernel_wait4
 from kmemlab.process.fork import children, kernel_clone, spawn
 from kmemlab.process.malloc import free, malloc
+from kmemlab.process.mlock import do_mlock, do_munlock
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_PRIVATE, MS_SYNC, PROT_READ, PROT_WRITE
 from kmemlab.process.mmap import brk, do_mmap, vm_munmap
@@ -115,6 +116,14 @@ class ProcessCommands(Commanded):
     def msync(self, pid: int, addr: int, length: int, flags: int = MS_SYNC) -> None:
         """Write what was changed in mapped files, and wait for it. Raises `OutOfMemory`, `BadRequest`."""
         self._process("msync", pid=pid, addr=addr, length=length, flags=flags)
+
+    def mlock(self, pid: int, addr: int, length: int) -> None:
+        """Bring the pages of addresses into memory and keep them there. Raises `OutOfMemory`, `BadRequest`."""
+        self._process("mlock", pid=pid, addr=addr, length=length)
+
+    def munlock(self, pid: int, addr: int, length: int) -> None:
+        """Let the pages of addresses be reclaimed again. Raises `OutOfMemory`, `BadRequest`."""
+        self._process("munlock", pid=pid, addr=addr, length=length)
 
     def brk(self, pid: int, addr: int = 0) -> int:
         """Move the end of the heap; where it is then. With 0, where it is."""
@@ -241,6 +250,12 @@ class ProcessCommands(Commanded):
         if offset % PAGE_SIZE:
             return BadRequest(f"EINVAL: offset {offset}", where="mmap", remedy="begin at a page of the file")
         return self._as_task(pid, do_mmap, addr, length, prot, flags, ino, offset >> PAGE_SHIFT)
+
+    def _do_mlock(self, pid: int, addr: int, length: int) -> Any:
+        return self._as_task(pid, do_mlock, addr, length)
+
+    def _do_munlock(self, pid: int, addr: int, length: int) -> Any:
+        return self._as_task(pid, do_munlock, addr, length)
 
     def _do_msync(self, pid: int, addr: int, length: int, flags: int) -> Any:
         return self._as_task(pid, msync, addr, length, flags)

@@ -26,7 +26,7 @@ from kmemlab.process.mm_struct import (
     get_mm_counter,
     get_mm_rss,
 )
-from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE, pte_present
+from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE, pte_present
 from kmemlab.process.pgtable import present_ptes
 from kmemlab.process.task_struct import EXIT_ZOMBIE, Processes, find_task, for_each_process, living, task_mm
 from kmemlab.process.vma import vma_pages

@@ -58,6 +58,7 @@ def lru_add_fn(mm: Mm, pfn: int) -> None:
     else:
         clear_page_flag(mm.page, pfn, PG_active)
         set_page_flag(mm.page, pfn, PG_unevictable)
+        mm.page.lru.prev[pfn] = 1  # mlock_count
         mm.vm_event[UNEVICTABLE_PGCULLED] += not was_unevictable
     lruvec_add_folio(mm, pfn)
 

@@ -16,7 +16,8 @@ VM_EVENT_NAMES = (
     "kswapd_high_wmark_hit_quickly", "pageoutrun", "pgrotated", "drop_pagecache", "drop_slab", "oom_kill",
     "pgmigrate_success", "pgmigrate_fail", "compact_migrate_scanned", "compact_free_scanned", "compact_isolated",
     "compact_stall", "compact_fail", "compact_success", "compact_daemon_wake", "compact_daemon_migrate_scanned",
-    "compact_daemon_free_scanned", "unevictable_pgs_culled", "unevictable_pgs_rescued", "swap_ra", "swap_ra_hit",
+    "compact_daemon_free_scanned", "unevictable_pgs_culled", "unevictable_pgs_rescued",
+    "unevictable_pgs_mlocked", "unevictable_pgs_munlocked", "unevictable_pgs_stranded", "swap_ra", "swap_ra_hit",
     "pgpgin", "pgpgout", "pswpin", "pswpout",
 )  # fmt: skip
 """The events of the whole machine, by the names that /proc/vmstat prints."""
@@ -26,7 +27,8 @@ VM_EVENT_NAMES = (
     SLABS_SCANNED, KSWAPD_INODESTEAL, KSWAPD_LOW_WMARK_HIT_QUICKLY, KSWAPD_HIGH_WMARK_HIT_QUICKLY, PAGEOUTRUN,
     PGROTATED, DROP_PAGECACHE, DROP_SLAB, OOM_KILL, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, COMPACTMIGRATE_SCANNED,
     COMPACTFREE_SCANNED, COMPACTISOLATED, COMPACTSTALL, COMPACTFAIL, COMPACTSUCCESS, KCOMPACTD_WAKE,
-    KCOMPACTD_MIGRATE_SCANNED, KCOMPACTD_FREE_SCANNED, UNEVICTABLE_PGCULLED, UNEVICTABLE_PGRESCUED, SWAP_RA,
+    KCOMPACTD_MIGRATE_SCANNED, KCOMPACTD_FREE_SCANNED, UNEVICTABLE_PGCULLED, UNEVICTABLE_PGRESCUED,
+    UNEVICTABLE_PGMLOCKED, UNEVICTABLE_PGMUNLOCKED, UNEVICTABLE_PGSTRANDED, SWAP_RA,
     SWAP_RA_HIT, PGPGIN, PGPGOUT, PSWPIN, PSWPOUT,
 ) = range(PGSCAN_SKIP + MAX_NR_ZONES, PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES))  # fmt: skip
 NR_VM_EVENT_ITEMS = PGSCAN_SKIP + MAX_NR_ZONES + len(VM_EVENT_NAMES)

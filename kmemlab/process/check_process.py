@@ -12,6 +12,7 @@ from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
 from kmemlab.mm.page_mapping import page_anon, page_anon_vma
 from kmemlab.mm.swap_state import folio_test_swapcache
 from kmemlab.process.check_file_mapping import check_file_entry, check_file_pages, check_i_mmap
+from kmemlab.process.check_mlock import check_mlock
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
 from kmemlab.process.mm_struct import MM_SWAPENTS, NR_MM_COUNTERS, MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE, pte_present
@@ -43,6 +44,7 @@ def check_processes(processes: Processes) -> None:
         _broken("a page table is in two places")
     check_anon_vmas(processes.common, mms)
     check_i_mmap(processes.common, mms)
+    check_mlock(processes.common, mms)
     page, waiting = processes.common.mm.page, waiting_for_lru(processes)
     of_programs = Counter({pfn: count for pfn, count in mapped.items() if page_anon(page, pfn)})
     check_pages(processes, of_programs, writable, waiting)

@@ -24,7 +24,7 @@ from kmemlab.process.fault_page import (
 )
 from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_WRITE
+from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_LOCKED, VM_WRITE
 from kmemlab.process.overcommit import vm_enough_memory
 from kmemlab.process.signal import fatal_signal_pending
 from kmemlab.process.task_struct import TaskStruct, processes_of
@@ -103,7 +103,7 @@ def access_error(error_code: int, vm_flags: int) -> bool:
     return bool(error_code & X86_PF_PROT) or not vm_flags & VM_ACCESS_FLAGS
 
 
-@kernel("mm/mmap.c", "expand_downwards", left_out="locked memory, limits of the whole", formerly=("expand_stack",))
+@kernel("mm/mmap.c", "expand_downwards", left_out="limits of the whole", formerly=("expand_stack",))
 def expand_stack(mm: MmStruct, vma: int, address: int) -> bool:
     """Let a stack grow down to an address; False if that VMA is no stack, or the limit or a neighbour is in the way."""
     vmas = mm.common.vmas
@@ -120,6 +120,7 @@ def expand_stack(mm: MmStruct, vma: int, address: int) -> bool:
     if not vm_enough_memory(mm, grow):
         return False
     vm_stat_account(mm, vmas.vm_flags[vma], grow)
+    mm.locked_vm += grow if vmas.vm_flags[vma] & VM_LOCKED else 0
     set_range(vmas, vma, address, vmas.vm_end[vma])
     return True
 

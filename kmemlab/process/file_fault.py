@@ -12,7 +12,7 @@ from __future__ import annotations
 from kmemlab.alloc.filemap import touch_inode
 from kmemlab.alloc.writeback import balance_dirty_pages
 from kmemlab.boot.pgtable import get_entry, set_entry
-from kmemlab.mm.lru import folio_add_lru
+from kmemlab.mm.mlock import lru_cache_add_inactive_or_unevictable, mlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_ref_inc
 from kmemlab.mm.page_writeback import folio_mark_dirty
@@ -131,10 +131,11 @@ def do_set_pte(mm: MmStruct, vma: int, pfn: int, address: int, ptep: int, flags:
     if write and not vm_flags & VM_SHARED:
         add_mm_counter(mm, MM_ANONPAGES, 1)
         page_add_new_anon_rmap(common, pfn, vma, address)
-        folio_add_lru(common.mm, pfn)
+        lru_cache_add_inactive_or_unevictable(common.mm, pfn, vm_flags)
     else:
         add_mm_counter(mm, MM_FILEPAGES, 1)
         page_add_file_rmap(common.mm, pfn)
+        mlock_vma_page(common.mm, pfn, vm_flags)
     set_entry(mm.tables, ptep, entry)
 
 

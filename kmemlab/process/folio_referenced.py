@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.rmap_table import FOLIO_REFERENCED
+from kmemlab.mm.mlock import mlock_folio
+from kmemlab.mm.rmap_table import FOLIO_REFERENCED, VM_LOCKED
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.rmap_walk import mapped_entries
 from kmemlab.sim.kernel import kernel
@@ -20,6 +21,9 @@ def count_references(mm: Mm, pfn: int) -> tuple[int, int]:
     referenced = found = 0
     vm_flags = mm.processes.common.vmas.vm_flags
     for space, vma, _, ptep in mapped_entries(mm, pfn):
+        if vm_flags[vma] & VM_LOCKED:
+            mlock_folio(mm, pfn)  # it was on no list when it was locked
+            return referenced, found | VM_LOCKED
         if ptep_test_and_clear_young(space, ptep):
             referenced += 1
             found |= vm_flags[vma]

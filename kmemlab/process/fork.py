@@ -11,7 +11,7 @@ from kmemlab.mm.context import TASK_COMM_LEN
 from kmemlab.process.anon_vma import anon_vma_clone
 from kmemlab.process.copy_page import copy_page_range
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_STACK_FLAGS
+from kmemlab.process.mman import VM_LOCKED, VM_STACK_FLAGS
 from kmemlab.process.mmap import new_vma, no_object
 from kmemlab.process.mmput import mmput
 from kmemlab.process.overcommit import accounted_pages, charge, init_user_reserve, vm_unacct_memory
@@ -125,6 +125,7 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> None:
             if not tmp:
                 vm_unacct_memory(common.mm, promised)
                 raise no_object()
+            common.vmas.vm_flags[tmp] &= ~VM_LOCKED  # a child locks anew what it needs
             anon_vma_clone(common, tmp, mpnt)
             vma_link(mm, tmp)
             flags = common.vmas.vm_flags[mpnt]

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.lru import folio_add_lru, lru_add_drain
+from kmemlab.mm.lru import lru_add_drain
+from kmemlab.mm.mlock import lru_cache_add_inactive_or_unevictable, munlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
@@ -94,7 +95,7 @@ def do_anonymous_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: in
         return VM_FAULT_OOM
     add_mm_counter(mm, MM_ANONPAGES, 1)
     page_add_new_anon_rmap(common, pfn, vma, address)
-    folio_add_lru(common.mm, pfn)
+    lru_cache_add_inactive_or_unevictable(common.mm, pfn, vm_flags)
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | maybe_mkwrite(prot | PAGE_DIRTY, vm_flags))
     return 0
 
@@ -173,11 +174,12 @@ def replace_page(mm: MmStruct, vma: int, address: int, ptep: int, old_pfn: int |
     # Cleared and flushed first: no CPU may see the old page through one entry and the new one through another.
     set_entry(mm.tables, ptep, 0)
     flush_tlb_mm_range(mm, address, address + PAGE_SIZE)
-    page_add_new_anon_rmap(common, pfn, vma, address)
-    folio_add_lru(common.mm, pfn)
     vm_flags = common.vmas.vm_flags[vma]
+    page_add_new_anon_rmap(common, pfn, vma, address)
+    lru_cache_add_inactive_or_unevictable(common.mm, pfn, vm_flags)
     prot = vm_get_page_prot(common.mm.boot, vm_flags)
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | maybe_mkwrite(prot | PAGE_DIRTY, vm_flags))
     if old_pfn is not None:
         page_remove_rmap(common.mm, old_pfn)
+        munlock_vma_page(common.mm, old_pfn, vm_flags)
         free_page_and_swap_cache(common.mm, old_pfn)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.migrate_table import REMOVE_MIGRATION_PTES, TRY_TO_MIGRATE
+from kmemlab.mm.mlock import mlock_vma_page, munlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, page_ref_inc, set_page_flag
@@ -77,12 +78,13 @@ def read_migration_entry(layout: PgtableLayout, pte: int) -> tuple[int, int, boo
 @kernel("mm/rmap.c", "try_to_migrate", left_out="huge pages, pages of devices", lock="the page's lock")
 def migrate_everywhere(mm: Mm, pfn: int) -> None:
     """Put a migration entry in place of each entry that maps a page."""
-    for space, _, address, ptep in mapped_entries(mm, pfn):
-        try_to_migrate_one(space, pfn, address, ptep)
+    vm_flags = mm.processes.common.vmas.vm_flags
+    for space, vma, address, ptep in mapped_entries(mm, pfn):
+        try_to_migrate_one(space, pfn, address, ptep, vm_flags[vma])
 
 
 @kernel("mm/rmap.c", "try_to_migrate_one", left_out="pages that a device uses (pinned)", lock="the page table's lock")
-def try_to_migrate_one(mm: MmStruct, pfn: int, address: int, ptep: int) -> None:
+def try_to_migrate_one(mm: MmStruct, pfn: int, address: int, ptep: int, vm_flags: int) -> None:
     """Put a migration entry in place of one entry. The process keeps the page in its count."""
     page_alloc = mm.common.mm
     page, anon = page_alloc.page, page_anon(page_alloc.page, pfn)
@@ -97,6 +99,7 @@ def try_to_migrate_one(mm: MmStruct, pfn: int, address: int, ptep: int) -> None:
         clear_page_flag(page, pfn, PG_anon_exclusive)  # the entry remembers it
     set_entry(mm.tables, ptep, make_migration_entry(mm.tables.layout, pfn, entry, exclusive))
     page_remove_rmap(page_alloc, pfn)
+    munlock_vma_page(page_alloc, pfn, vm_flags)
     put_page(page_alloc, pfn)
 
 
@@ -130,6 +133,7 @@ def remove_migration_pte(mm: MmStruct, vma: int, ptep: int, dst: int) -> None:
         page_add_anon_rmap(page_alloc, dst, exclusive=kind != SWP_MIGRATION_READ)
     else:
         page_add_file_rmap(page_alloc, dst)
+    mlock_vma_page(page_alloc, dst, vm_flags)
     set_entry(mm.tables, ptep, entry)
 
 

@@ -144,6 +144,7 @@ class MmStruct(Struct):
     data_vm = Cell()
     exec_vm = Cell()
     stack_vm = Cell()
+    locked_vm = Cell()  # pages of VMAs that are locked into memory
     hiwater_rss = Cell()
     hiwater_vm = Cell()
     pgtables_bytes = Cell()

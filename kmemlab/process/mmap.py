@@ -19,6 +19,7 @@ from kmemlab.process.mman import (
     MAP_SHARED,
     VM_ACCOUNT,
     VM_DATA_FLAGS,
+    VM_LOCKED,
     VM_MAYEXEC,
     VM_MAYREAD,
     VM_MAYSHARE,
@@ -54,7 +55,7 @@ from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
 
 
-@kernel("mm/mmap.c", "do_mmap", left_out="shared memory, populated mappings", lock="mm->mmap_lock")
+@kernel("mm/mmap.c", "do_mmap", left_out="shared memory; populating or locking at once", lock="mm->mmap_lock")
 def do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: int = 0, pgoff: int = 0) -> int:
     """Give a program `length` bytes with the rights PROT_…: zeros, or those of a file from page `pgoff` on; their
     address. The program has opened the file for reading and writing.
@@ -141,7 +142,7 @@ def no_object() -> OutOfMemory:
     return OutOfMemory("ENOMEM: there is no memory for a VMA", where="vm_area_alloc", remedy="free some memory")
 
 
-@kernel("mm/mmap.c", "do_mas_align_munmap", left_out="locked memory", formerly=("do_munmap",), lock="mm->mmap_lock")
+@kernel("mm/mmap.c", "do_mas_align_munmap", formerly=("do_munmap",), lock="mm->mmap_lock")
 def do_munmap(mm: MmStruct, start: int, length: int) -> None:
     """Unmap [start, start + length), whatever is there; VMAs that reach beyond are cut. Raises `OutOfMemory`."""
     vmas = mm.common.vmas
@@ -160,7 +161,8 @@ def do_munmap(mm: MmStruct, start: int, length: int) -> None:
     inside = [vma for vma in mm.vmas() if start <= vmas.vm_start[vma] and vmas.vm_end[vma] <= end]
     for vma in inside:
         vma_mas_remove(mm, vma)
-    unmap_region(mm, start, end)
+        mm.locked_vm -= vma_pages(vmas, vma) if vmas.vm_flags[vma] & VM_LOCKED else 0
+    unmap_region(mm, inside, start, end)
     remove_mt(mm, inside)
 
 

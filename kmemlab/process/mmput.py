@@ -30,7 +30,7 @@ def exit_mmap(mm: MmStruct) -> None:
     """Give back all that a program had mapped."""
     vmas = mm.common.vmas
     for vma in mm.vmas():
-        zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma])
+        zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma], vmas.vm_flags[vma])
     if mm.map_count:
         first, last = mm.vma[0], mm.vma[mm.map_count - 1]
         free_pgd_range(mm, vmas.vm_start[first], vmas.vm_end[last], 0, NO_CEILING)

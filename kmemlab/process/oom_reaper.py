@@ -61,7 +61,7 @@ def oom_reap_pages(mm: MmStruct) -> None:
     mm.flags |= 1 << MMF_UNSTABLE
     for vma in mm.vmas():
         if not vmas.vm_flags[vma] & VM_SHARED:
-            zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma])
+            zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma], vmas.vm_flags[vma])
 
 
 @kernel("mm/oom_kill.c", "oom_reap_task_mm", left_out="waiting for the lock: one task runs at a time", lock="mmap_lock")

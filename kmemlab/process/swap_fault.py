@@ -14,6 +14,7 @@ from kmemlab.alloc.swap_readahead import swapin_readahead
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import lru_add_drain
+from kmemlab.mm.mlock import mlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.swap_count import swap_free
@@ -113,6 +114,7 @@ def map_swapped_page(mm: MmStruct, vma: int, address: int, ptep: int, pfn: int, 
     if exclusive and flags & FAULT_FLAG_WRITE:
         pte = maybe_mkwrite(pte | PAGE_DIRTY, vm_flags)
     page_add_anon_rmap(common, pfn, vma, address, exclusive)
+    mlock_vma_page(page_alloc, pfn, vm_flags)
     set_entry(mm.tables, ptep, pte)
     return exclusive
 

@@ -12,6 +12,7 @@ from kmemlab.alloc.swap_readahead import swapin_readahead
 from kmemlab.alloc.vfree import vfree
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.mlock import mlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_ref_inc
 from kmemlab.mm.swap_cluster import cluster_of, first_free_cluster, swapfile_cluster
@@ -52,6 +53,7 @@ def unuse_pte(mm: MmStruct, vma: int, address: int, ptep: int, pfn: int) -> None
     add_mm_counter(mm, MM_ANONPAGES, 1)
     page_ref_inc(page_alloc.page, pfn)
     page_add_anon_rmap(mm.common, pfn, vma, address, pte_swp_exclusive(layout, pte))
+    mlock_vma_page(page_alloc, pfn, mm.common.vmas.vm_flags[vma])
     prot = vma_page_prot(page_alloc.boot, mm.common.vmas.vm_flags[vma])
     set_entry(mm.tables, ptep, pfn << PAGE_SHIFT | prot & ~PAGE_ACCESSED)
     swap_free(page_alloc, pte_to_swp_entry(layout, pte))

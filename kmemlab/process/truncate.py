@@ -49,7 +49,8 @@ def unmap_mapping_range(mm: Mm, mapping: int, start: int) -> None:
     for vma in vma_interval_tree_foreach(processes.common, mapping, start, NO_END):
         space = processes.mms[vmas.vm_mm[vma] - 1]
         update_hiwater_rss(space)
-        zap_pte_range(space, vma_address(vmas, vma, max(start, vmas.vm_pgoff[vma])), vmas.vm_end[vma])
+        first = vma_address(vmas, vma, max(start, vmas.vm_pgoff[vma]))
+        zap_pte_range(space, first, vmas.vm_end[vma], vmas.vm_flags[vma])
 
 
 @invented("file systems give the blocks back; here they stay the file's, and are empty")

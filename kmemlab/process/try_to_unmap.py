@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.mlock import mlock_folio
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import take_page_flag
 from kmemlab.mm.page_writeback import folio_mark_dirty
-from kmemlab.mm.rmap_table import TRY_TO_UNMAP
+from kmemlab.mm.rmap_table import TRY_TO_UNMAP, VM_LOCKED
 from kmemlab.mm.swap_count import swap_duplicate
 from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache
 from kmemlab.mm.swapops import pte_swp_mkexclusive, swp_entry_to_pte
@@ -36,7 +37,10 @@ from kmemlab.types.units import PAGE_SIZE
 @kernel("mm/rmap.c", "try_to_unmap", left_out="migration; huge pages", lock="the page's lock")
 def unmap_everywhere(mm: Mm, pfn: int) -> None:
     """Take a page out of each page table that maps it, until none does or one can't let go."""
-    for space, _, address, ptep in mapped_entries(mm, pfn):
+    for space, vma, address, ptep in mapped_entries(mm, pfn):
+        if mm.processes.common.vmas.vm_flags[vma] & VM_LOCKED:
+            mlock_folio(mm, pfn)
+            return
         if not try_to_unmap_one(space, pfn, address, ptep):
             return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import PageTables, get_entry, set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_mark_accessed
+from kmemlab.mm.mlock import munlock_vma_page
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_writeback import folio_mark_dirty
@@ -49,8 +50,8 @@ def free_page_and_swap_cache(mm: Mm, pfn: int) -> None:
 
 
 @kernel("mm/memory.c", "zap_pte_range", left_out="huge pages", formerly=("zap_page_range",))
-def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
-    """Clear every entry of [addr, end), flush, and let go of the pages."""
+def zap_pte_range(mm: MmStruct, addr: int, end: int, vm_flags: int) -> None:
+    """Clear every entry of a part of a VMA with these flags, flush, and let go of the pages."""
     pages = []
     for _, entryp in present_ptes(mm.tables, addr, end):
         entry = get_entry(mm.tables, entryp)
@@ -64,6 +65,7 @@ def zap_pte_range(mm: MmStruct, addr: int, end: int) -> None:
             keep_what_the_cpu_noted(mm.common.mm, pfn, entry)
             add_mm_counter(mm, mm_counter(mm.common.mm.page, pfn), -1)
             page_remove_rmap(mm.common.mm, pfn)
+            munlock_vma_page(mm.common.mm, pfn, vm_flags)
             pages.append(pfn)
     flush_tlb_mm_range(mm, addr, end)
     # Only now: as long as the CPU remembers an entry, the program could still write into the page.
@@ -82,11 +84,12 @@ def keep_what_the_cpu_noted(mm: Mm, pfn: int, entry: int) -> None:
 
 
 @kernel("mm/mmap.c", "unmap_region", lock="mm->mmap_lock")
-def unmap_region(mm: MmStruct, start: int, end: int) -> None:
+def unmap_region(mm: MmStruct, vmas_gone: list[int], start: int, end: int) -> None:
     """Take all pages of [start, end) away, and the tables that only they needed; its VMAs are off the list already."""
     vmas = mm.common.vmas
     update_hiwater_rss(mm)
-    zap_pte_range(mm, start, end)
+    for vma in vmas_gone:
+        zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma], vmas.vm_flags[vma])
     _, prev = find_vma_prev(mm, start)
     after = find_vma(mm, start)
     floor = vmas.vm_end[prev] if prev else 0

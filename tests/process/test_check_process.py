@@ -132,8 +132,8 @@ def leaks_pages(mm, pfn):
     return None
 
 
-def leaves_entries(mm, addr, end):
-    zap_pte_range.original(mm, addr, end - PAGE)
+def leaves_entries(mm, addr, end, vm_flags):
+    zap_pte_range.original(mm, addr, end - PAGE, vm_flags)
 
 
 def leaks_tables(mm, addr, end, floor, ceiling, level=0):
