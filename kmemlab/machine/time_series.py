@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.procfs_lists import vmstat
-from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN
+from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest
@@ -72,14 +72,18 @@ class Moment:
         return sum(self.counters[name] for name in names)
 
 
+@invented("a few lines of /proc/zoneinfo, read at once", traced=False)
+def zone_moment(zone: Zone) -> ZoneMoment:
+    """A zone's free pages and its marks now."""
+    marks = (wmark_pages(zone, mark) for mark in (WMARK_MIN, WMARK_LOW, WMARK_HIGH))
+    return ZoneMoment(zone.name, zone.vm_stat[NR_FREE_PAGES], *marks)
+
+
 @invented("what a tool sees that reads /proc/zoneinfo and /proc/vmstat again and again", traced=False)
 def moment(kernel: Kernel, step: int) -> Moment:
     """The machine now. Nothing is changed by looking."""
-    mm, marks = kernel.mm, (WMARK_MIN, WMARK_LOW, WMARK_HIGH)
-    zones = tuple(
-        ZoneMoment(zone.name, zone.vm_stat[NR_FREE_PAGES], *(wmark_pages(zone, mark) for mark in marks))
-        for zone in mm.populated_zones()
-    )  # fmt: skip
+    mm = kernel.mm
+    zones = tuple(map(zone_moment, mm.populated_zones()))
     counters = {name: int(value) for name, value in map(str.split, vmstat(kernel).splitlines())}
     return Moment(step, mm.current.jiffies, zones, counters)
 

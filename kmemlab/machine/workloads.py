@@ -22,6 +22,7 @@ from kmemlab.types.errors import BadRequest
 from kmemlab.types.units import PAGE_SIZE
 
 CHUNK = 32  # pages that one step reads or writes
+PIECE = 512  # pages that a program asks for at a time: more than RAM and swap together is never promised at once
 
 Make = Callable[..., Workload]
 
@@ -114,19 +115,22 @@ def thrashing(seed: int = 0, pages: int | None = None, rounds: int = 3) -> Workl
 
 @invented("a program that leaks")
 def anonymous_growth(seed: int = 0, pages: int | None = None, name: str = "grower") -> Workload:
-    """One program maps twice the free pages and writes them, in runs of a length that the seed decides."""
+    """One program takes twice the free pages, 2 MiB of addresses at a time, and writes all of them, in runs of a length
+    that the seed decides."""
 
     def plan(machine: Machine) -> Plan:
         random, size = Random(f"anonymous_growth {seed}"), _size(machine, pages, 2.0)
 
         def steps() -> Iterator[str]:
             pid = machine.spawn(name)
-            start, at = machine.mmap(pid, size * PAGE_SIZE), 0
-            while at < size:
-                count = min(random.randint(1, 2 * CHUNK - 1), size - at)
-                machine.touch(pid, start + at * PAGE_SIZE, count * PAGE_SIZE)
-                at += count
-                yield ""
+            for done in range(0, size, PIECE):
+                piece = min(PIECE, size - done)
+                start, at = machine.mmap(pid, piece * PAGE_SIZE), 0
+                while at < piece:
+                    count = min(random.randint(1, 2 * CHUNK - 1), piece - at)
+                    machine.touch(pid, start + at * PAGE_SIZE, count * PAGE_SIZE)
+                    at += count
+                    yield ""
 
         return Plan(-(-size // CHUNK), steps())
 

@@ -15,9 +15,10 @@ from kmemlab.sim.recording import plain_column
 from kmemlab.sim.timeline import Call, Event
 from kmemlab.views import frame_map as frame_view
 from kmemlab.views.memory_map import alt_of, memory_map_svg, unsorted_svg
-from kmemlab.views.phrases import EFFECTS, told
+from kmemlab.views.phrases import EFFECTS
 from kmemlab.views.svg import Svg
 from kmemlab.views.text import buddyinfo_line, free_text, pages_text, range_text, some
+from kmemlab.views.told import told
 
 _WIDEST = 16 * MAX_ORDER_NR_PAGES
 STAGES = ("BIOS", "e820", "memblock", "page tables", "zones", "buddy", "slab", "vmalloc", "kswapd")

@@ -12,7 +12,7 @@ from kmemlab.sim.timeline import Call, Event
 from kmemlab.types.units import size_text
 from kmemlab.views.direct_map import direct_map_svg, direct_map_text, mapped_by_size
 from kmemlab.views.panel import Sight, What
-from kmemlab.views.phrases import told
+from kmemlab.views.told import told
 
 _MAPS = ("init_memory_mapping", "kernel_physical_mapping_init", "phys_pmd_init", "phys_pte_init", "phys_pud_init")
 

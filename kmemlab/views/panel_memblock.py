@@ -12,9 +12,9 @@ from kmemlab.views.colours import INK, KINDS, LINE, SOFT_INK
 from kmemlab.views.figure import Figure
 from kmemlab.views.memory_map import stretches
 from kmemlab.views.panel import Sight, What
-from kmemlab.views.phrases import told
 from kmemlab.views.svg import Svg
 from kmemlab.views.text import memblock_text
+from kmemlab.views.told import told
 
 _ADDRESS, _LANE, _GAP, _TOP = 138, 104, 8, 46
 _LANES = (("memory", "usable", "M"), ("reserved", "reserved", "R"), ("free", "ACPI data", "F"))

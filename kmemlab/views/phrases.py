@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from kmemlab.mm.zone import Zone
-from kmemlab.sim.hook import own_code
 from kmemlab.sim.journal import Command
 from kmemlab.sim.timeline import Call
 from kmemlab.types import gfp as flags
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
+from kmemlab.views.phrases_reclaim import RECLAIM_EFFECTS, RECLAIM_ENTRIES
+from kmemlab.views.told import Tell, Told, told
 
 Block = tuple[int, int]
-Tell = Callable[["Told"], str]
 Stop = tuple[str, int, tuple[int, ...]]  # a sentence, a place, and what is open there
-
-
-@dataclass(frozen=True)
-class Told:
-    """A call, the call that made it, and its arguments by name."""
-
-    call: Call
-    caller: Call | None
-    args: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The function's name in C, set as code."""
-        return f"`{self.call.name}`"
-
-    @property
-    def by(self) -> str:
-        """Who acts: the caller, or the function itself where nobody called it."""
-        return f"`{self.caller.name}`" if self.caller else self.name
-
-    @property
-    def block(self) -> str:
-        """The block that the arguments name."""
-        return f"pfn {self.args['pfn']}, order {self.args['order']}"
-
-
-def told(stack: tuple[Call, ...]) -> Told:
-    """The innermost call of a stack, ready to be told."""
-    call = stack[-1]
-    names = own_code(call.function).co_varnames
-    return Told(call, stack[-2] if len(stack) > 1 else None, dict(zip(names, call.arguments, strict=False)))
 
 
 # -- effects: leaves that change something; told when they are done, as the deed of their caller --------------------
@@ -138,6 +105,7 @@ EFFECTS: dict[str, Tell] = {
     "del_page_from_free_list": _taken,
     "prep_new_page": _handed,
     "__e820__range_add": _range_added,
+    **RECLAIM_EFFECTS,
 }
 
 
@@ -332,6 +300,7 @@ ENTRIES: dict[str, Tell] = {
     "__free_one_page": _free_one,
     "append_e820_table": _append_table,
     "e820__update_table": _update_table,
+    **RECLAIM_ENTRIES,
 }
 
 

@@ -16,7 +16,7 @@ from kmemlab.sim.timeline import Call, Timeline, walk
 from kmemlab.views.colours import ORDER_INK, ORDERS
 from kmemlab.views.dot import MAX_NODES, Graph, diagram, table
 from kmemlab.views.figure import Figure
-from kmemlab.views.phrases import told
+from kmemlab.views.told import told
 
 Block = tuple[int, int]  # first page frame, order
 _ADD = ("add_to_free_list", "add_to_free_list_tail")

@@ -31,8 +31,8 @@ from kmemlab.views.phrases import (
     entering,
     focus_of,
     leaving,
-    told,
 )
+from kmemlab.views.told import told
 
 MOST = 600
 ENTERING, RETURNING = -1, -2  # instead of a line
