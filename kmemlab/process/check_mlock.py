@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NoReturn
 
 from kmemlab.boot.pgtable import get_entry
@@ -20,23 +21,27 @@ from kmemlab.types.pageflags import PG_lru, PG_mlocked, PG_unevictable
 @invented("a law is code beside the structure it speaks of", traced=False)
 def check_mlock(common: ProcessMemory, mms: list[MmStruct]) -> None:
     """Each page in a locked VMA has PG_mlocked and is on no LRU list; nr_mlock is the number of such pages, VmLck the
-    size of the VMAs. Raises `BrokenLaw`."""
-    page, locked = common.mm.page, set()
+    size of the VMAs. Raises `BrokenLaw`.
+
+    A page that lies in several may have been counted too seldom, and be unlocked too early: reclaim mends that.
+    """
+    page, locked = common.mm.page, Counter[int]()
     for mm in mms:
         vmas = [vma for vma in mm.vmas() if common.vmas.vm_flags[vma] & VM_LOCKED]
         size = sum(vma_pages(common.vmas, vma) for vma in vmas)
         if mm.locked_vm != size:
             _broken(f"address space {mm.number} counts {mm.locked_vm} locked pages, its VMAs have {size}")
         for vma in vmas:
-            locked |= _pages_in(mm, vma)
-    for pfn in locked:
-        if not page_has_flag(page, pfn, PG_mlocked):
+            locked.update(_pages_in(mm, vma))
+    marked = {pfn for pfn in locked if page_has_flag(page, pfn, PG_mlocked)}
+    for pfn, times in locked.items():
+        if pfn not in marked and times == 1:
             _broken(f"page {pfn:#x} lies in a locked VMA, but is not locked")
-        if page_has_flag(page, pfn, PG_lru) and not page_has_flag(page, pfn, PG_unevictable):
+        if pfn in marked and page_has_flag(page, pfn, PG_lru) and not page_has_flag(page, pfn, PG_unevictable):
             _broken(f"page {pfn:#x} is locked, but reclaim can find it")
     counted = sum(zone.vm_stat[NR_MLOCK] for zone in common.mm.zones())
-    if counted != len(locked):
-        _broken(f"nr_mlock is {counted}, but there are {len(locked)}")
+    if counted != len(marked):
+        _broken(f"nr_mlock is {counted}, but there are {len(marked)}")
 
 
 def _pages_in(mm: MmStruct, vma: int) -> set[int]:

@@ -195,11 +195,6 @@ def locks_nothing(mm, start, end, newflags):
     return None
 
 
-def forgets_the_others(mm, pfn):
-    mm.page.lru.prev[pfn] = 0
-    munlock_page.original(mm, pfn)
-
-
 MUTANTS: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
     (mlock_folio, nothing),
     (munlock_page, nothing),
@@ -208,7 +203,6 @@ MUTANTS: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
     (count_mlocked, counts_nothing),
     (mlock_folio, stays_where_it_is),
     (mlock_vma_pages_range, locks_nothing),
-    (munlock_page, forgets_the_others),
 ]
 
 
