@@ -11,11 +11,11 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.alloc.readahead import filemap_alloc_folio, page_cache_async_ra, page_cache_sync_ra
 from kmemlab.alloc.writeback import balance_dirty_pages
 from kmemlab.mm.address_space import (
-    A_OPS_NAMES,
     ADDRESS_SPACE_OPERATIONS,
     AddressSpaceOperations,
     address_space_init,
     filemap_get_folio,
+    is_swap_space,
     mapping_ops,
     pages_of,
 )
@@ -290,7 +290,7 @@ def invalidate_mapping_pages(mm: Mm, mapping: int) -> int:
 def drop_pagecache(mm: Mm) -> int:
     """echo 1 > /proc/sys/vm/drop_caches: drop all clean pages of files; returns how many. Dirty ones stay."""
     lru_add_drain_all(mm)
-    files = [at for at in range(1, mm.mappings.nr_mappings + 1) if A_OPS_NAMES[mm.mappings.a_ops[at]] != "swap"]
+    files = [at for at in range(1, mm.mappings.nr_mappings + 1) if not is_swap_space(mm.mappings, at)]
     dropped = sum(invalidate_mapping_pages(mm, mapping) for mapping in files)
     mm.vm_event[DROP_PAGECACHE] += 1
     lru_add_drain(mm)

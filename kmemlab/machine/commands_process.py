@@ -15,6 +15,7 @@ from kmemlab.mm.files import find_file
 from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F401 (they enter themselves for reclaim)
 from kmemlab.process.exit import do_exit, kernel_wait4
 from kmemlab.process.fork import children, kernel_clone, spawn
+from kmemlab.process.madvise import do_madvise
 from kmemlab.process.malloc import free, malloc
 from kmemlab.process.mlock import do_mlock, do_munlock
 from kmemlab.process.mm_struct import MmStruct
@@ -108,6 +109,13 @@ class ProcessCommands(Commanded):
     def munmap(self, pid: int, addr: int, length: int) -> None:
         """Unmap addresses. Raises `OutOfMemory`, `BadRequest`."""
         self._process("munmap", pid=pid, addr=addr, length=length)
+
+    def madvise(self, pid: int, addr: int, length: int, advice: int) -> None:
+        """Say what a program will do with [addr, addr + length): MADV_DONTNEED, MADV_COLD or MADV_PAGEOUT.
+
+        Raises `BadRequest`, `OutOfMemory` where something in between is not mapped.
+        """
+        self._process("madvise", pid=pid, addr=addr, length=length, advice=advice)
 
     def mprotect(self, pid: int, addr: int, length: int, prot: int) -> None:
         """Give addresses other rights. Raises `OutOfMemory`, `BadRequest`."""
@@ -240,9 +248,7 @@ class ProcessCommands(Commanded):
     def _do_sys_wait(self, pid: int) -> Any:
         return self._kept_error(kernel_wait4, pid)
 
-    def _do_mmap(
-        self, pid: int, length: int, prot: int, flags: int, addr: int, offset: int = 0, file: str = ""
-    ) -> Any:
+    def _do_mmap(self, pid: int, length: int, prot: int, flags: int, addr: int, offset: int = 0, file: str = "") -> Any:
         try:
             ino = find_file(self.kernel.mm.files, file) if file else 0
         except BadRequest as error:
@@ -262,6 +268,9 @@ class ProcessCommands(Commanded):
 
     def _do_munmap(self, pid: int, addr: int, length: int) -> Any:
         return self._as_task(pid, vm_munmap, addr, length)
+
+    def _do_madvise(self, pid: int, addr: int, length: int, advice: int) -> Any:
+        return self._as_task(pid, do_madvise, addr, length, advice)
 
     def _do_mprotect(self, pid: int, addr: int, length: int, prot: int) -> Any:
         return self._as_task(pid, do_mprotect, addr, length, prot)

@@ -106,6 +106,12 @@ def mapping_ops(mappings: AddressSpaces, mapping: int) -> AddressSpaceOperations
     return ADDRESS_SPACE_OPERATIONS.get(A_OPS_NAMES[mappings.a_ops[mapping]], AddressSpaceOperations())
 
 
+@invented("C compares mapping->a_ops with swap_aops", traced=False)
+def is_swap_space(mappings: AddressSpaces, mapping: int) -> bool:
+    """Whether a mapping is a part of the swap cache, and no file's."""
+    return A_OPS_NAMES[mappings.a_ops[mapping]] == "swap"
+
+
 @kernel("mm/filemap.c", "filemap_get_entry", formerly=("find_get_entry", "mapping_get_entry"), traced=False)
 def filemap_get_folio(mappings: AddressSpaces, mapping: int, index: int) -> int | None:
     """The page that holds page `index` of a file, or None if that is not in memory. Takes no reference."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kmemlab.mm.address_space import A_OPS_NAMES, PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBACK
+from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBACK, is_swap_space
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import LRU_ADD, folio_batch
 from kmemlab.mm.globals import Mm
@@ -46,7 +46,7 @@ def check_page_cache(mm: Mm) -> None:
 
 def _check_page(mm: Mm, mapping: int, index: int, pfn: int, waiting: set[int]) -> None:
     page = mm.page
-    swapcache = A_OPS_NAMES[mm.mappings.a_ops[mapping]] == "swap"
+    swapcache = is_swap_space(mm.mappings, mapping)
     if swapcache and not folio_test_swapcache(mm, pfn):
         _broken(mapping, f"pfn {pfn} is its page {index}, but does not say that it is in the swap cache")
     if not swapcache and (page.mapping[pfn], page.index[pfn]) != (mapping, index):

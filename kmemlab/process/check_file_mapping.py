@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NoReturn
 
-from kmemlab.mm.address_space import pages_of
+from kmemlab.mm.address_space import is_swap_space, pages_of
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.page_mapping import folio_mapping
 from kmemlab.mm.page_state import page_has_flag
@@ -49,7 +49,8 @@ def check_file_pages(common: ProcessMemory, mapped: Counter[int], waiting: Count
         if page.refcount[pfn] != 1 + count + waiting[pfn]:
             _broken(f"page {pfn:#x} of a file is mapped {count} times, but has {page.refcount[pfn]} references")
     for mapping in range(1, common.mm.mappings.nr_mappings + 1):
-        _check_unmapped(common, mapping, mapped)
+        if not is_swap_space(common.mm.mappings, mapping):
+            _check_unmapped(common, mapping, mapped)
 
 
 def _check_unmapped(common: ProcessMemory, mapping: int, mapped: Counter[int]) -> None:
