@@ -51,7 +51,13 @@ def check_reaped(processes: Processes, task: TaskStruct) -> None:
     mm = task_mm(processes, task)
     if task.oom_reaper_timer and (mm is None or not mm.flags & 1 << MMF_OOM_REAP_QUEUED):
         _broken(f"the OOM reaper waits for process {task.pid}, which nobody has told it of")
-    if mm is None or not mm.flags & 1 << MMF_UNSTABLE:
+    if mm is None:
+        return
+    if mm.flags & (1 << MMF_OOM_REAP_QUEUED | 1 << MMF_OOM_SKIP) == 1 << MMF_OOM_REAP_QUEUED and not any(
+        other.oom_reaper_timer for other in for_each_process(processes) if other.mm == task.mm
+    ):
+        _broken(f"the OOM reaper was told of process {task.pid}, and will never come")
+    if not mm.flags & 1 << MMF_UNSTABLE:
         return
     shared = any(mm.common.vmas.vm_flags[vma] & VM_SHARED for vma in mm.vmas())
     if not mm.flags & 1 << MMF_OOM_SKIP or (mm.rss_stat[MM_ANONPAGES] and not shared):

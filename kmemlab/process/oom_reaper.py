@@ -46,12 +46,17 @@ def queue_oom_reaper(processes: Processes, task: TaskStruct) -> None:
     processes.common.mm.oom_reaper_timers += 1
 
 
-@invented("C's timer finds MMF_OOM_SKIP and does nothing; here no timer outlives its task")
+@invented("C's timer keeps a reference to its task; here it passes to who still has the memory, or ends with it")
 def cancel_oom_reaper(processes: Processes, task: TaskStruct) -> None:
-    """The task has let go of its memory: nothing is left to be reaped."""
-    if task.oom_reaper_timer:
-        task.oom_reaper_timer = 0
-        processes.common.mm.oom_reaper_timers -= 1
+    """The task lets go of its memory. If that was the last one, nothing is left to be reaped."""
+    timer, task.oom_reaper_timer = task.oom_reaper_timer, 0
+    if not timer:
+        return
+    for other in for_each_process(processes):
+        if other.mm == task.mm and other is not task:
+            other.oom_reaper_timer = timer
+            return
+    processes.common.mm.oom_reaper_timers -= 1
 
 
 @kernel("mm/oom_kill.c", "__oom_reap_task_mm", left_out="huge pages", lock="mm->mmap_lock")
@@ -80,7 +85,8 @@ def oom_reap_task_mm(task: TaskStruct, mm: MmStruct) -> None:
 @kernel("mm/oom_kill.c", "oom_reap_task", left_out="trying ten times: here nobody else holds the lock")
 def oom_reap_task(processes: Processes, task: TaskStruct) -> None:
     """Reap a victim; after that it counts as gone, whatever was left."""
-    cancel_oom_reaper(processes, task)
+    task.oom_reaper_timer = 0
+    processes.common.mm.oom_reaper_timers -= 1
     mm = task_mm(processes, task)
     if mm is not None:
         oom_reap_task_mm(task, mm)

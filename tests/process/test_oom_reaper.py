@@ -13,8 +13,9 @@ from kmemlab.process import oom_kill, oom_reaper, signal
 from kmemlab.process.check_oom import check_oom
 from kmemlab.process.mm_struct import MM_ANONPAGES, MMF_OOM_SKIP
 from kmemlab.process.oom_reaper import OOM_REAPER_DELAY
+from kmemlab.process.oom_report import OomControl
 from kmemlab.process.signal import Killed
-from kmemlab.process.task_struct import find_task, living
+from kmemlab.process.task_struct import find_task, living, running
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, KernelPanic, MustWait
 from kmemlab.types.gfp import GFP_KERNEL
@@ -77,6 +78,23 @@ def test_when_all_are_stuck_there_is_an_end_too() -> None:
     with pytest.raises(KernelPanic, match="deadlocked"):
         exhaust(machine, GFP_KERNEL)
     assert machine.dmesg().count("oom_reaper: reaped process") == 4
+    machine.check()
+
+
+def test_the_reaper_comes_for_memory_that_another_victim_has_left() -> None:
+    """The child of a vfork dies first; its parent, which can't, is reaped in its stead."""
+    machine = short_machine()
+    parent = program(machine, "parent", 800)
+    child = machine.sys_vfork(parent)
+    machine.uninterruptible(parent)
+    processes = machine.kernel.processes
+    find_task(processes, child).sigkill = find_task(processes, parent).sigkill = 1
+    with running(machine.kernel.mm.current, find_task(processes, child)):
+        assert oom_kill.out_of_memory(processes, OomControl(GFP_KERNEL, 0))
+    assert signal.run_killed(processes) == 1
+    machine.check()
+    machine.wait(3)
+    assert f"oom_reaper: reaped process {parent} (parent)" in machine.dmesg()
     machine.check()
 
 
