@@ -224,9 +224,10 @@ def generic_perform_write(mm: Mm, ino: int, pos: int, data: bytes) -> None:
             f"{len(data)} bytes from {pos} on are not within the file", where="write", remedy="make a larger file"
         )
     touch_inode(mm, ino, write=True)
-    while data:
+    start, end = pos, pos + len(data)
+    while pos < end:
         index, within = pos >> PAGE_SHIFT, pos % PAGE_SIZE
-        piece, data = data[: PAGE_SIZE - within], data[PAGE_SIZE - within :]
+        piece = data[pos - start : pos - start + PAGE_SIZE - within]
         pfn = write_begin(mm, mm.files.mapping[ino], index, whole=len(piece) == PAGE_SIZE)
         store_bytes(mm, pfn, within, piece)
         mm.page.flags[pfn] |= 1 << PG_uptodate

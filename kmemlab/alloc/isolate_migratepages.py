@@ -33,7 +33,7 @@ from kmemlab.mm.pageblock_skip import (
 from kmemlab.mm.vm_event import COMPACTISOLATED
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.mm.zone import Zone, get_pageblock_migratetype
-from kmemlab.reclaim.shrink_node import reclaim_throttle
+from kmemlab.reclaim.throttle import Throttle, reclaim_throttle
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add
 from kmemlab.types.gfp import __GFP_FS
@@ -42,7 +42,6 @@ from kmemlab.types.pageflags import PG_dirty, PG_locked, PG_lru, PG_unevictable,
 ISOLATE_ASYNC_MIGRATE = 0x4  # only pages that move without waiting
 ISOLATE_UNEVICTABLE = 0x8  # pages that reclaim may not take, too
 NR_ISOLATED = tuple(NODE_STAT_NAMES.index(f"nr_isolated_{kind}") for kind in ("anon", "file"))
-THROTTLE_ISOLATED = 5  # jiffies
 
 ISOLATE_ABORT, ISOLATE_NONE, ISOLATE_SUCCESS = range(3)
 
@@ -149,7 +148,7 @@ def isolate_migratepages_block(mm: Mm, cc: CompactControl, zone: Zone, low_pfn: 
     while too_many_isolated(pgdat):
         if cc.nr_migratepages or cc.mode == MIGRATE_ASYNC:
             return False
-        reclaim_throttle(mm, THROTTLE_ISOLATED)
+        reclaim_throttle(mm, pgdat, Throttle.ISOLATED)
     walk = BlockWalk(low_pfn, end_pfn, bool(cc.direct_compaction) and cc.mode == MIGRATE_ASYNC)
     if walk.skip_on_failure:
         walk.next_skip_pfn = block_end_pfn(low_pfn, cc.order)

@@ -34,6 +34,7 @@ from kmemlab.types.zone_type import MAX_NR_ZONES
 
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0, "Device": 0}
 MAX_SHRINKERS = 32
+NR_RECLAIM_WAITS = 5  # reasons for which one who frees pages may have to wait
 
 
 @invented("C's global variables are fields here, so that a machine can be copied and rewound")
@@ -112,6 +113,7 @@ class Mm(Struct):
 
     lowmem_reserve_ratio: Column
     nr_deferred: Column  # mm/vmscan.c: objects that shrinkers were to look at and did not, MAX_SHRINKERS a node
+    reclaim_waits: Column  # ours: of each reason to wait while freeing pages, how often; then, how many jiffies
     vm_event: Column  # mm/vmstat.c: what happened, over all CPUs
     super_block: Any = None  # floor alloc/ sets it: from a shrinker one comes to the names and inodes in memory
     processes: Any  # floor process/ sets it: from a page one comes to the page tables that map it
@@ -134,6 +136,7 @@ class Mm(Struct):
             for nth in range(NR_COMPACT_CONTROLS)
         )
         self.nr_deferred = column("q", nr_nodes * MAX_SHRINKERS)
+        self.reclaim_waits = column("q", 2 * NR_RECLAIM_WAITS)
         self.vm_event = column("q", NR_VM_EVENT_ITEMS)
         # Constants, looked up at each request and each free: a zone by the four zone bits, and by Zone.slot (0: none).
         self.gfp_zone_table = tuple(gfp_zone_index(names, bits) for bits in range(GFP_ZONEMASK + 1))

@@ -11,7 +11,6 @@ from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable
 from kmemlab.mm.context import HZ, PF_KTHREAD, PF_MEMALLOC_NOFS, PF_MEMALLOC_NOIO
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
-from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_ZONE_LRU_BASE
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, PglistData
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.reclaim_table import TRY_TO_FREE_PAGES
@@ -20,9 +19,10 @@ from kmemlab.mm.wait import io_schedule
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.mm.zonelist import for_each_zone_zonelist
-from kmemlab.reclaim.scan_control import DEF_PRIORITY, ScanControl
+from kmemlab.reclaim.scan_control import DEF_PRIORITY, ScanControl, zone_reclaimable_pages
 from kmemlab.reclaim.scan_count import snapshot_refaults
-from kmemlab.reclaim.shrink_node import THROTTLE_NOPROGRESS, reclaim_throttle, shrink_node
+from kmemlab.reclaim.shrink_node import shrink_node
+from kmemlab.reclaim.throttle import Throttle, consider_reclaim_throttle, note_wait
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.gfp import __GFP_FS, __GFP_IO, __GFP_THISNODE, GFP_ZONEMASK
 
@@ -46,16 +46,15 @@ def allow_direct_reclaim(mm: Mm, pgdat: PglistData) -> bool:
     if pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
         return True
     normal = mm.boot.config.zone_normal
-    file = (NR_ZONE_LRU_BASE + LRU_INACTIVE_FILE, NR_ZONE_LRU_BASE + LRU_ACTIVE_FILE)
     zones = [zone for zone in pgdat.node_zones[: normal + 1] if zone.managed_pages]
-    zones = [zone for zone in zones if sum(zone.vm_stat[item] for item in file) or zone.vm_stat[NR_FREE_PAGES]]
+    zones = [zone for zone in zones if zone_reclaimable_pages(mm, zone)]
     reserve = sum(wmark_pages(zone, WMARK_MIN) for zone in zones)
     free = sum(zone.vm_stat[NR_FREE_PAGES] for zone in zones)
     if not reserve or free > reserve // 2:
         return True
     if not pgdat.kswapd_awake:
         pgdat.kswapd_highest_zoneidx = min(pgdat.kswapd_highest_zoneidx, normal)
-        pgdat.kswapd_awake = 1
+        pgdat.kswapd_awake = mm.current.need_resched = 1
     return False
 
 
@@ -73,10 +72,12 @@ def throttle_direct_reclaim(mm: Mm, sc: ScanControl, nid: int) -> None:
     if first is None or allow_direct_reclaim(mm, mm.node_data[first.node]):
         return
     mm.vm_event[PGSCAN_DIRECT_THROTTLE] += 1
-    for _ in range(HZ):
+    start = mm.current.jiffies
+    while mm.current.jiffies < start + HZ:
         io_schedule(mm)
         if allow_direct_reclaim(mm, mm.node_data[first.node]):
-            return
+            break
+    note_wait(mm, Throttle.PFMEMALLOC, mm.current.jiffies - start)
 
 
 @kernel("mm/vmscan.c", "compaction_ready", traced=False)
@@ -95,8 +96,8 @@ def shrink_zones(mm: Mm, sc: ScanControl, nid: int) -> None:
         elif zone.node not in shrunk:
             shrunk.append(zone.node)
             shrink_node(mm, mm.node_data[zone.node], sc)
-    if sc.priority == 1 and not sc.nr_reclaimed:
-        reclaim_throttle(mm, THROTTLE_NOPROGRESS)
+    if shrunk:
+        consider_reclaim_throttle(mm, mm.node_data[shrunk[0]], sc)
 
 
 @kernel("mm/vmscan.c", "do_try_to_free_pages", left_out="memcg; vmpressure")

@@ -6,6 +6,14 @@ from dataclasses import dataclass, field
 
 from kmemlab.mm.context import PF_KSWAPD
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.lruvec import (
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    NR_ZONE_LRU_BASE,
+)
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone
 from kmemlab.sim.kernel import kernel
 
 SWAP_CLUSTER_MAX = 32
@@ -71,3 +79,12 @@ def current_is_kswapd(mm: Mm) -> bool:
 def can_reclaim_anon_pages(mm: Mm) -> bool:
     """Whether anonymous memory could go anywhere."""
     return mm.nr_swap_pages > 0
+
+
+@kernel("mm/vmscan.c", "zone_reclaimable_pages", traced=False)
+def zone_reclaimable_pages(mm: Mm, zone: Zone) -> int:
+    """How many pages of the zone could be freed; if none, its free pages, lest a zone full of them be passed over."""
+    lists = [LRU_INACTIVE_FILE, LRU_ACTIVE_FILE]
+    if can_reclaim_anon_pages(mm):
+        lists += [LRU_INACTIVE_ANON, LRU_ACTIVE_ANON]
+    return sum(zone.vm_stat[NR_ZONE_LRU_BASE + lru] for lru in lists) or zone.vm_stat[NR_FREE_PAGES]

@@ -6,7 +6,6 @@ shrink_node ─▶ prepare_scan_count ─▶ shrink_lruvec ─▶ shrink_slab �
 from __future__ import annotations
 
 from kmemlab.mm.compaction_suitable import CompactResult, compact_gap, compaction_suitable
-from kmemlab.mm.context import HZ, PF_KTHREAD
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lruvec import (
     EVICTABLE_LRUS,
@@ -20,7 +19,6 @@ from kmemlab.mm.lruvec import (
 )
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
-from kmemlab.mm.wait import io_schedule
 from kmemlab.reclaim.scan_control import (
     DEF_PRIORITY,
     PGDAT_DIRTY,
@@ -34,18 +32,8 @@ from kmemlab.reclaim.scan_control import (
 from kmemlab.reclaim.scan_count import get_scan_count, inactive_is_low, prepare_scan_count
 from kmemlab.reclaim.shrink_list import shrink_active_list, shrink_inactive_list
 from kmemlab.reclaim.shrinker import shrink_slab
+from kmemlab.reclaim.throttle import Throttle, reclaim_throttle
 from kmemlab.sim.kernel import invented, kernel
-
-THROTTLE_WRITEBACK, THROTTLE_NOPROGRESS, THROTTLE_CONGESTED = HZ // 10, 1, 1  # jiffies
-
-
-@kernel("mm/vmscan.c", "reclaim_throttle", left_out="being woken before the time is over")
-def reclaim_throttle(mm: Mm, timeout: int) -> None:
-    """Whoever frees pages waits some jiffies for the disk, or for others; kernel threads but kswapd don't."""
-    if mm.current.flags & PF_KTHREAD and not current_is_kswapd(mm):
-        return
-    for _ in range(timeout):
-        io_schedule(mm)
 
 
 @kernel("mm/vmscan.c", "shrink_list", traced=False)
@@ -155,8 +143,8 @@ def judge_dirty(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
         if met.nr_unqueued_dirty == met.file_taken:
             pgdat.flags |= PGDAT_DIRTY
         if met.nr_immediate:
-            reclaim_throttle(mm, THROTTLE_WRITEBACK)
+            reclaim_throttle(mm, pgdat, Throttle.WRITEBACK)
         if met.nr_dirty and met.nr_dirty == met.nr_congested:
             pgdat.lruvec.flags |= LRUVEC_CONGESTED
     elif pgdat.lruvec.flags & LRUVEC_CONGESTED:
-        reclaim_throttle(mm, THROTTLE_CONGESTED)
+        reclaim_throttle(mm, pgdat, Throttle.CONGESTED)

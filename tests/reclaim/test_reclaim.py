@@ -11,7 +11,7 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.address_space import filemap_get_folio, shadow_at
 from kmemlab.mm.check_zone import BrokenLaw
-from kmemlab.mm.context import HZ, interrupt
+from kmemlab.mm.context import HZ, PF_KSWAPD, PF_KTHREAD, interrupt
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES, pgdat_balanced
 from kmemlab.mm.lruvec import (
     LRU_ACTIVE_ANON,
@@ -29,6 +29,7 @@ from kmemlab.mm.vm_event import (
     PAGEOUTRUN,
     PGSCAN_ANON,
     PGSCAN_DIRECT,
+    PGSCAN_DIRECT_THROTTLE,
     PGSCAN_FILE,
     PGSCAN_KSWAPD,
     PGSTEAL_ANON,
@@ -40,18 +41,19 @@ from kmemlab.mm.vm_event import (
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.mm.wait import cond_resched
 from kmemlab.mm.workingset import lru_note_cost, pack_shadow, unpack_shadow
-from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW
+from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.reclaim.direct import try_to_free_pages
 from kmemlab.reclaim.isolate import isolate_lru_folios, move_folios_to_lru
-from kmemlab.reclaim.kswapd import balance_pgdat
+from kmemlab.reclaim.kswapd import balance_pgdat, running_as
 from kmemlab.reclaim.scan_control import ScanControl
 from kmemlab.reclaim.scan_count import get_scan_count
 from kmemlab.reclaim.shrink_list import Fate, FolioReferences, fate_of_dirty, folio_check_references
 from kmemlab.reclaim.shrinker import SHRINKERS, Shrinker, do_shrink_slab, registered_shrinker
+from kmemlab.reclaim.throttle import Throttle, reclaim_throttle, reclaim_waits
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import KmemlabError, OutOfMemory
-from kmemlab.types.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM, __GFP_MEMALLOC, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from kmemlab.types.pageflags import PG_active, PG_dirty, PG_referenced, PG_swapbacked
 from kmemlab.types.units import PAGE_SIZE
 
@@ -232,6 +234,50 @@ def test_nobody_is_stopped_where_he_must_not_sleep(machine):
     cond_resched(mm)
     assert mm.vm_event[PAGEOUTRUN] == runs + 1
     assert not mm.current.need_resched
+
+
+def test_who_takes_half_of_the_last_reserve_waits_for_kswapd_and_that_is_counted(machine):
+    """Pages that only those may have who free memory are used up: direct reclaim waits, and kswapd gets to work."""
+    machine.create_file("big", 30000)
+    stream(machine, "big", 30000)
+    mm = machine.kernel.mm
+    reserve = sum(zone.watermark[WMARK_MIN] for zone in machine.zones)
+    with interrupt(mm.current):
+        while sum(zone.vm_stat[NR_FREE_PAGES] for zone in machine.zones) > reserve // 2:
+            assert alloc_pages_inner(mm, GFP_KERNEL & ~__GFP_DIRECT_RECLAIM | __GFP_MEMALLOC, 0, 0) is not None
+    before = mm.current.jiffies
+    assert try_to_free_pages(mm, GFP_KERNEL, 0, 0) >= 32
+    assert mm.vm_event[PGSCAN_DIRECT_THROTTLE] == 1
+    assert reclaim_waits(mm)["PFMEMALLOC"] == (1, mm.current.jiffies - before)
+    assert 0 < mm.current.jiffies - before < HZ
+    assert mm.vm_event[PGSTEAL_KSWAPD] > 0
+    machine.check()
+
+
+def test_nobody_waits_where_waiting_is_in_vain(machine):
+    """Nothing can be freed, and nothing is being written: the request goes on to fail, at once."""
+    mm = machine.kernel.mm
+    while alloc_pages_inner(mm, GFP_KERNEL, 0, 0) is not None:
+        pass
+    assert reclaim_waits(mm)["NOPROGRESS"] == (0, 0)
+
+
+def test_where_all_waits_for_the_disk_a_task_waits_too(machine):
+    mm, pgdat = machine.kernel.mm, machine.kernel.mm.node_data[0]
+    machine.sysctl("vm.dirty_ratio", 100)
+    machine.sysctl("vm.dirty_background_ratio", 99)
+    machine.create_file("data", 8000)  # twice as many as reclaim sees, that is with the free pages of an empty zone
+    machine.write_file("data", 0, b"x" * 8000 * PAGE_SIZE)
+    before = mm.current.jiffies
+    reclaim_throttle(mm, pgdat, Throttle.NOPROGRESS)
+    assert mm.current.jiffies == before + 1
+    assert reclaim_waits(mm)["NOPROGRESS"] == (1, 1)
+    with running_as(mm, "worker", PF_KTHREAD):
+        reclaim_throttle(mm, pgdat, Throttle.WRITEBACK)
+    assert mm.current.jiffies == before + 1
+    with running_as(mm, "kswapd0", PF_KTHREAD | PF_KSWAPD):
+        reclaim_throttle(mm, pgdat, Throttle.WRITEBACK)
+    assert reclaim_waits(mm)["WRITEBACK"] == (1, HZ // 10)
 
 
 def test_kswapd_stops_as_soon_as_a_zone_is_above_its_high_mark(machine):
