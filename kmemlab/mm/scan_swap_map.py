@@ -105,7 +105,7 @@ def first_slot(mm: Mm, si: SwapInfo) -> tuple[int | None, int]:
     found = scan_swap_map_try_ssd_cluster(mm, si)
     if found is not None:
         return found, found
-    base = si.cluster_next_cpu[mm.current.cpu]
+    base = si.cluster_next_cpu[mm.current.cpu]  # not looked at itself, in C neither: a last free slot there stays free
     return scan_on(mm, si, base, base), base
 
 
