@@ -12,6 +12,7 @@ from kmemlab.types import gfp as flags
 from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
+from kmemlab.views.phrases_compaction import COMPACTION_EFFECTS, COMPACTION_ENTRIES
 from kmemlab.views.phrases_reclaim import RECLAIM_EFFECTS, RECLAIM_ENTRIES
 from kmemlab.views.told import Tell, Told, told
 
@@ -106,6 +107,7 @@ EFFECTS: dict[str, Tell] = {
     "prep_new_page": _handed,
     "__e820__range_add": _range_added,
     **RECLAIM_EFFECTS,
+    **COMPACTION_EFFECTS,
 }
 
 
@@ -301,6 +303,7 @@ ENTRIES: dict[str, Tell] = {
     "append_e820_table": _append_table,
     "e820__update_table": _update_table,
     **RECLAIM_ENTRIES,
+    **COMPACTION_ENTRIES,
 }
 
 
