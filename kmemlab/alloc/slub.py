@@ -29,13 +29,11 @@ from kmemlab.alloc.slub_partial import (
 )
 from kmemlab.alloc.slub_slab import dec_slabs_node, discard_slab, free_slab, inc_slabs_node, new_slab
 from kmemlab.alloc.slub_track import TRACK_ALLOC, set_track
-from kmemlab.mm.context import Context
+from kmemlab.mm.context import CPU
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.units import PAGE_SHIFT
-
-CPU = Context.cpu.index
 
 # -- taking ------------------------------------------------------------------------------------------------------------
 
@@ -266,7 +264,7 @@ def free_bulk(cache: SlubCache, objects: tuple[int, ...], caller: int) -> int:
     taken = 0
     while left:
         slab, same, left = build_detached_freelist(cache, left)
-        row = cache.cpu_slab + cache.common.mm.current.cpu
+        row = cache.cpu_slab + cache.current.cells[CPU]
         if slab == cache.per_cpu.slab[row]:
             for obj in same:
                 taken += slab_free(cache, obj, caller)

@@ -89,6 +89,9 @@ class SlubCache(KmemCache):
         self.node = number * per_node.nr_nodes
 
 
+CPU_PARTIAL_SLABS = SlubCache.cpu_partial_slabs.index
+
+
 @invented("C allocates them when a cache is created")
 def new_caches(common: SlabCommon) -> tuple[SlubCache, ...]:
     """The slots for caches of SLUB, and what every one has for CPUs and nodes."""

@@ -15,12 +15,12 @@ from kmemlab.alloc.slab_bug import CORRUPT, DOUBLE_FREE, Oops, bug_at
 from kmemlab.alloc.slab_common import report_bug
 from kmemlab.alloc.slab_pages import slab_address, slab_nid
 from kmemlab.alloc.slub_debug import alloc_debug_processing
-from kmemlab.alloc.slub_def import FULL, PARTIAL, SlubCache, kmem_cache_debug
+from kmemlab.alloc.slub_def import CPU_PARTIAL_SLABS, FULL, PARTIAL, SlubCache, kmem_cache_debug
 from kmemlab.alloc.slub_freelist import get_freepointer, set_freepointer
 from kmemlab.alloc.slub_report import freelist_corrupted
 from kmemlab.alloc.slub_slab import discard_slab
 from kmemlab.boot.smp import num_online_cpus
-from kmemlab.mm.context import task_comm
+from kmemlab.mm.context import CPU, task_comm
 from kmemlab.mm.node import ZONELIST_FALLBACK
 from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
@@ -257,9 +257,9 @@ def unfreeze_partials(cache: SlubCache, partial_slab: int) -> None:
 def put_cpu_partial(cache: SlubCache, slab: int, drain: bool) -> None:
     """Put a slab that was just frozen at the front of this CPU's reserve; a reserve that is full leaves it first."""
     pages = cache.pages
-    row = cache.cpu_slab + cache.common.mm.current.cpu
+    row = cache.cpu_slab + cache.current.cells[CPU]
     oldest, old = 0, cache.per_cpu.partial[row]
-    if old and drain and pages.slabs[old] >= cache.cpu_partial_slabs:
+    if old and drain and pages.slabs[old] >= cache.cells[CPU_PARTIAL_SLABS]:
         oldest, old = old, 0
     pages.slabs[slab] = pages.slabs[old] + 1 if old else 1
     pages.next[slab] = old
