@@ -1,8 +1,9 @@
 """How fast are objects?   python tests/bench/bench_slub.py [--slab SLUB] [--repeat N] [--c BINARY OPS]
 
-Takes and gives back objects of kmalloc's caches with the functions that Machine uses, recording off. Two workloads:
+Takes and gives back objects with the functions that Machine uses, recording off. Three workloads:
 
 pairs    take one, give it back: always the fast path
+waves    take a thousand, give them back in the same order
 mix      a thousand objects are held; one is taken or given back at random, in three sizes: all paths
 
 The last line printed is one JSON object. With --c, a C reference that prints `best N Mops/s` for `BINARY buddy OPS N`
@@ -41,6 +42,18 @@ def pairs(common: SlabCommon, operations: int) -> float:
     return time.process_time() - start
 
 
+def waves(common: SlabCommon, operations: int) -> float:
+    """Seconds for `operations` requests and frees, a thousand of each in turn."""
+    cache = kmem_cache_create(common, "bench", 128)
+    assert cache is not None
+    start = time.process_time()
+    for _ in range(operations // 2000):
+        for address in [kmem_cache_alloc(cache, GFP_KERNEL) for _ in range(1000)]:
+            assert address is not None
+            kmem_cache_free(cache, address)
+    return time.process_time() - start
+
+
 def mix(common: SlabCommon, operations: int) -> float:
     """Seconds for `operations` requests and frees at random, when a thousand objects are held."""
     dice = random.Random(1)
@@ -66,7 +79,7 @@ def main() -> int:
     parser.add_argument("--c", nargs=2, metavar=("BINARY", "OPS"), help="a C reference to run in turn with ours")
     args = parser.parse_args()
     result: dict[str, object] = {"slab": args.slab}
-    for workload in (pairs, mix):
+    for workload in (pairs, waves, mix):
         speeds, ratios = [], []
         for _ in range(args.repeat):
             common = Machine.boot("tiny-128m", slab=args.slab).kernel.slab
