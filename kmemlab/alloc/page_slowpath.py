@@ -18,7 +18,6 @@ from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES, wakeup_kswapd
 from kmemlab.mm.pcp import drain_all_pages
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.reclaim_table import out_of_memory, try_to_free_pages
-from kmemlab.mm.vmstat import ZONE_STAT_NAMES
 from kmemlab.mm.wait import cond_resched
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import (
@@ -35,6 +34,7 @@ from kmemlab.mm.zone_watermark_ok import (
     zone_watermark_ok_inner,
 )
 from kmemlab.mm.zonelist import for_each_zone_zonelist
+from kmemlab.reclaim.scan_control import zone_reclaimable_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import MustWait
 from kmemlab.types.gfp import (
@@ -55,7 +55,6 @@ from kmemlab.types.gfp import (
 
 MOST_KILLS_IN_VAIN = 128
 """As many tasks as a machine has here: each of them may have had nothing to give."""
-_FILE_LISTS = tuple(ZONE_STAT_NAMES.index(f"nr_zone_{kind}_file") for kind in ("inactive", "active"))
 
 
 @invented("for_each_zone_zonelist for the zonelist and the highest zone of a request", traced=False)
@@ -130,12 +129,6 @@ def alloc_pages_direct_reclaim(mm: Mm, gfp: int, order: int, alloc_flags: int, n
     return pfn, True
 
 
-@kernel("mm/vmscan.c", "zone_reclaimable_pages", left_out="anonymous pages, which only go where there is swap")
-def zone_reclaimable_pages(zone: Zone) -> int:
-    """How many pages of the zone could be freed; if none, its free pages, lest a zone full of them be passed over."""
-    return sum(zone.vm_stat[item] for item in _FILE_LISTS) or zone.vm_stat[NR_FREE_PAGES]
-
-
 @kernel("mm/page_alloc.c", "should_reclaim_retry")
 def should_reclaim_retry(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int, no_progress_loops: int) -> bool:
     """Whether to free pages once more: not too often in vain, and only if that could ever be enough.
@@ -144,7 +137,7 @@ def should_reclaim_retry(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
     """
     if no_progress_loops <= MAX_RECLAIM_RETRIES:
         for zone in zones_for(mm, gfp, nid):
-            available = zone_reclaimable_pages(zone) + zone.vm_stat[NR_FREE_PAGES]
+            available = zone_reclaimable_pages(mm, zone) + zone.vm_stat[NR_FREE_PAGES]
             mark = wmark_pages(zone, WMARK_MIN)
             if zone_watermark_ok_inner(zone, order, mark, gfp_zone(mm, gfp), alloc_flags, available):
                 return True
