@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -177,6 +178,30 @@ def test_the_largest_goes_though_another_one_asked() -> None:
     assert alive(machine) == set()
     machine.check()
     assert before - free_pages_of(machine) < 200  # slabs, cached stacks and per-CPU lists stay
+
+
+def test_swap_is_used_up_first_and_what_lies_there_counts() -> None:
+    machine = short_machine()
+    machine.swapon(1000)
+    small = program(machine, "small", 100)
+    hog = program(machine, "hog", 400)
+    with pytest.raises(Killed, match="hog"):
+        grow(machine, hog)
+    log = machine.dmesg()
+    assert "Free swap  = 0kB" in log
+    assert "Total swap = 3996kB" in log  # the first page says what the others are
+    rows = {int(row[1]): [int(field) for field in row[2].split()] for row in re.finditer(
+        r"^\[ +(\d+)\](( +-?\d+){7}) \w+$", log, re.M)}  # fmt: skip
+    swapents = {pid: fields[5] for pid, fields in rows.items()}
+    assert swapents[small] + swapents[hog] == 999
+    assert rows[hog][3] + swapents[hog] > machine.kernel.mm.totalreserve_pages + 1000
+    assert field_of_swaps(machine) == 4 * living(machine.kernel.processes, small)[1].rss_stat[MM_SWAPENTS]
+    machine.check()
+
+
+def field_of_swaps(machine: Machine) -> int:
+    """KiB of swap in use, by /proc/swaps."""
+    return int(machine.proc_swaps().splitlines()[1].split()[3])
 
 
 def test_a_protected_task_is_passed_over() -> None:
