@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from kmemlab.machine.machine import Machine
-from kmemlab.mm.swap_state import total_swapcache_pages
+from kmemlab.mm.lru import folio_isolate_lru, lru_add_drain
+from kmemlab.mm.page_state import page_has_flag
+from kmemlab.mm.swap_info import used_areas
+from kmemlab.mm.swap_state import swap_cache_page
+from kmemlab.mm.swapops import swp_entry
 from kmemlab.process.madvise import MADV_PAGEOUT
-from kmemlab.reclaim.direct import try_to_free_pages
-from kmemlab.types.gfp import GFP_KERNEL
+from kmemlab.reclaim.reclaim_pages import reclaim_pages
+from kmemlab.types.errors import OutOfMemory
+from kmemlab.types.gfp import __GFP_NORETRY, __GFP_NOWARN, GFP_KERNEL
+from kmemlab.types.pageflags import PG_dirty
 
 PAGE = 4096
 
@@ -18,16 +24,33 @@ def pageout(machine: Machine, pid: int, address: int, pages: int = 1) -> None:
 
 
 def evict(machine: Machine) -> None:
-    """Have reclaim free the clean pages of the swap cache, at the tail of the inactive list."""
+    """Free the pages of the swap cache that are clean and mapped nowhere. This is no command."""
     mm = machine.kernel.mm
-    for _ in range(100):
-        if not total_swapcache_pages(mm):
-            return
-        try_to_free_pages(mm, GFP_KERNEL, 0, 0)
-        machine.tick(5)
+    lru_add_drain(mm)
+    taken = []
+    for si in used_areas(mm.swap):
+        for offset in range(1, si.max):
+            pfn = swap_cache_page(mm, swp_entry(si.type, offset))
+            if pfn is None or mm.page.mapcount[pfn] or page_has_flag(mm.page, pfn, PG_dirty):
+                continue
+            if folio_isolate_lru(mm, pfn):
+                taken.append(pfn)
+    reclaim_pages(mm, taken)
 
 
 def swap_out(machine: Machine, pid: int, address: int, pages: int = 1) -> None:
     """Send pages to swap, and out of memory."""
     pageout(machine, pid, address, pages)
     evict(machine)
+
+
+def squeeze(machine: Machine) -> list[tuple[int, int]]:
+    """Take all large blocks, so that reclaim has to work, by commands alone; (page frame, order) of each."""
+    taken = []
+    for order in (10, 8, 6):
+        while True:
+            try:
+                taken.append((machine.alloc_pages(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN, order), order))
+            except OutOfMemory:
+                break
+    return taken
