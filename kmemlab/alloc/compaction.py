@@ -282,7 +282,7 @@ def compact_node(mm: Mm, nid: int) -> None:
             compact_zone(mm, cc, zone)
 
 
-@kernel("mm/compaction.c", "compact_nodes", formerly=("sysctl_compaction_handler",))
+@kernel("mm/compaction.c", "compact_nodes")
 def compact_nodes(mm: Mm) -> None:
     """Compact all memory: a write to vm.compact_memory."""
     lru_add_drain_all(mm)

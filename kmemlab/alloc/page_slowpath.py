@@ -1,16 +1,20 @@
 """__alloc_pages_slowpath: no zone is above its low watermark; what is tried then, stage by stage.
 
-wake kswapd ──▶ a zone above MIN? ──▶ reserves, for those who may ──▶ direct reclaim ──▶ OOM killer ──▶ from the start
-                                                                        └──▶ up to 16 times without any progress
-Whoever can't wait leaves before direct reclaim; whoever wants more than 8 pages in a row leaves after it.
+wake kswapd ─▶ a zone above MIN? ─▶ compact ─▶ reserves ─▶ reclaim ─▶ compact, harder ─▶ OOM killer ─▶ from the start
+                                       │          └─ for those who may      └─▶ up to 16 times without any progress
+                                       └─ for more than 8 pages in a row, or for pages that can't move later
+Whoever can't wait leaves before direct reclaim; whoever wants more than 8 pages in a row leaves after compaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kmemlab.alloc.direct_compact import CompactAttempts, alloc_pages_direct_compact, should_compact_retry
 from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist
 from kmemlab.alloc.warn_alloc import warn_alloc
+from kmemlab.mm.compact_control import INIT_COMPACT_PRIORITY
+from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable_inner
 from kmemlab.mm.context import PF_DUMPCORE, PF_MEMALLOC, Context
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highatomic import unreserve_highatomic_pageblock
@@ -52,6 +56,7 @@ from kmemlab.types.gfp import (
     __GFP_THISNODE,
     gfp_text,
 )
+from kmemlab.types.migratetype import MIGRATE_MOVABLE
 
 MOST_KILLS_IN_VAIN = 128
 """As many tasks as a machine has here: each of them may have had nothing to give."""
@@ -144,6 +149,18 @@ def should_reclaim_retry(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
     return unreserve_highatomic_pageblock(zones_for(mm, gfp, nid), gfp_migratetype(mm, gfp), force=True)
 
 
+@kernel("mm/compaction.c", "compaction_zonelist_suitable")
+def compaction_zonelist_suitable(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int) -> bool:
+    """Whether some zone would have pages enough to compact with if a part of what could be freed were."""
+    highest = gfp_zone(mm, gfp)
+    for zone in zones_for(mm, gfp, nid):
+        available = zone_reclaimable_pages(mm, zone) // order + zone.vm_stat[NR_FREE_PAGES]
+        result = compaction_suitable_inner(zone, order, alloc_flags, highest, available)
+        if result is CompactResult.CONTINUE:
+            return True
+    return False
+
+
 @kernel("mm/page_alloc.c", "__alloc_pages_may_oom", left_out="suspended storage", lock="oom_lock")
 def alloc_pages_may_oom(mm: Mm, gfp: int, order: int, nid: int) -> tuple[int | None, bool]:
     """Have somebody killed, where that can help; returns a block, and whether pages will come.
@@ -176,8 +193,10 @@ def must_wait(mm: Mm, gfp: int, order: int, why: str) -> MustWait:
 
 
 @invented("the part of __alloc_pages_slowpath from its label `retry` on", traced=False)
-def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int) -> int | None:
-    """Reserves, direct reclaim, the OOM killer, and again; None where the request has to fail."""
+def retry_until_hopeless(
+    mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int, attempts: CompactAttempts
+) -> int | None:
+    """Reserves, direct reclaim, compaction, the OOM killer, and again; None where the request has to fail."""
     no_progress_loops, free_at_last_kill, kills_in_vain = 0, -1, 0
     while True:
         if alloc_flags & ALLOC_KSWAPD:
@@ -189,6 +208,9 @@ def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
         if pfn is not None or not gfp & __GFP_DIRECT_RECLAIM or mm.current.flags & PF_MEMALLOC:
             return pfn
         pfn, progress = alloc_pages_direct_reclaim(mm, gfp, order, alloc_flags, nid)
+        if pfn is None and order:
+            priority = attempts.priority
+            pfn, attempts.result = alloc_pages_direct_compact(mm, gfp, order, alloc_flags, nid, priority)
         if pfn is not None or gfp & __GFP_NORETRY:
             return pfn
         costly = order > PAGE_ALLOC_COSTLY_ORDER
@@ -197,6 +219,10 @@ def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
         no_progress_loops = 0 if progress and not costly else no_progress_loops + 1
         if should_reclaim_retry(mm, gfp, order, alloc_flags, nid, no_progress_loops):
             continue
+        if progress and order and gfp & __GFP_IO:
+            reclaim_may_help = compaction_zonelist_suitable(mm, gfp, order, alloc_flags, nid)
+            if should_compact_retry(order, attempts, reclaim_may_help):
+                continue
         pfn, progress = alloc_pages_may_oom(mm, gfp, order, nid)
         if pfn is not None or not progress:
             return pfn
@@ -209,10 +235,29 @@ def retry_until_hopeless(mm: Mm, gfp: int, order: int, alloc_flags: int, nid: in
         no_progress_loops, free_at_last_kill = 0, free
 
 
+@invented("the first attempt to compact in __alloc_pages_slowpath", traced=False)
+def compact_first(
+    mm: Mm, gfp: int, order: int, alloc_flags: int, nid: int, attempts: CompactAttempts
+) -> tuple[int | None, bool]:
+    """Compact before reclaim: pages are often free, only not in a row. And what can't move later had better get a block
+    where others were moved away than one of a movable pageblock. A block, and whether the request fails at once."""
+    costly = order > PAGE_ALLOC_COSTLY_ORDER
+    if not gfp & __GFP_DIRECT_RECLAIM or not gfp & __GFP_IO or gfp_pfmemalloc_flags(mm.current, gfp):
+        return None, False
+    if not costly and (order == 0 or gfp_migratetype(mm, gfp) == MIGRATE_MOVABLE):
+        return None, False
+    pfn, attempts.result = alloc_pages_direct_compact(mm, gfp, order, alloc_flags, nid, INIT_COMPACT_PRIORITY)
+    if pfn is not None or not costly or not gfp & __GFP_NORETRY:
+        return pfn, False
+    attempts.priority = INIT_COMPACT_PRIORITY
+    skipped = attempts.result in (CompactResult.SKIPPED, CompactResult.DEFERRED)
+    return None, skipped or bool(gfp & __GFP_THISNODE)
+
+
 @kernel(
     "mm/page_alloc.c",
     "__alloc_pages_slowpath",
-    left_out="compaction: it is as if it were always skipped; cpusets; the warnings for odd requests",
+    left_out="cpusets; the warnings for odd requests",
 )
 def alloc_pages_slowpath(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     """What is tried when no zone is above its low watermark. Raises `MustWait` for one that may not fail, but must."""
@@ -222,9 +267,11 @@ def alloc_pages_slowpath(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     if alloc_flags & ALLOC_KSWAPD:
         wake_all_kswapds(mm, gfp, order, nid)
     pfn = get_page_from_freelist(mm, gfp, order, alloc_flags, nid)
-    gives_up_early = gfp & __GFP_NORETRY and gfp & __GFP_DIRECT_RECLAIM and order > PAGE_ALLOC_COSTLY_ORDER
-    if pfn is None and not gives_up_early:
-        pfn = retry_until_hopeless(mm, gfp, order, alloc_flags, nid)
+    attempts, hopeless = CompactAttempts(), False
+    if pfn is None:
+        pfn, hopeless = compact_first(mm, gfp, order, alloc_flags, nid, attempts)
+    if pfn is None and not hopeless:
+        pfn = retry_until_hopeless(mm, gfp, order, alloc_flags, nid, attempts)
     if pfn is None and gfp & __GFP_NOFAIL and gfp & __GFP_DIRECT_RECLAIM:
         pfn = get_page_from_freelist(mm, gfp, order, ALLOC_MIN_RESERVE | ALLOC_CPUSET, nid)
         if pfn is None:

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kmemlab.alloc.compaction import compact_nodes
 from kmemlab.alloc.drop_caches import drop_caches_sysctl_handler
 from kmemlab.alloc.hugetlb import set_max_huge_pages
+from kmemlab.alloc.kcompactd import compaction_proactiveness_sysctl_handler
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.extfrag import extfrag_index, unusable_index
@@ -88,6 +90,12 @@ def set_page_cluster(mm: Mm, value: int) -> None:
     mm.swap.page_cluster = value
 
 
+@kernel("mm/compaction.c", "sysctl_compaction_handler", traced=False)
+def sysctl_compaction_handler(mm: Mm, value: int) -> None:
+    """Compact all memory, whatever the number."""
+    compact_nodes(mm)
+
+
 VM_TABLE = {
     "vm.min_free_kbytes": CtlTable(lambda mm: mm.min_free_kbytes, min_free_kbytes_sysctl_handler),
     "vm.watermark_boost_factor": plain(Mm.watermark_boost_factor),
@@ -123,6 +131,14 @@ VM_TABLE = {
     "vm.overcommit_ratio": CtlTable(lambda mm: mm.sysctl_overcommit_ratio, overcommit_ratio_handler),
     "vm.overcommit_kbytes": CtlTable(lambda mm: mm.sysctl_overcommit_kbytes, overcommit_kbytes_handler, most=U64_MAX),
     "vm.user_reserve_kbytes": plain(Mm.sysctl_user_reserve_kbytes),
+}
+VM_TABLE |= {
+    "vm.compact_memory": CtlTable(None, sysctl_compaction_handler),
+    "vm.compaction_proactiveness": CtlTable(
+        lambda mm: mm.sysctl_compaction_proactiveness, compaction_proactiveness_sysctl_handler, most=100
+    ),
+    "vm.extfrag_threshold": plain(Mm.sysctl_extfrag_threshold, most=1000),
+    "vm.compact_unevictable_allowed": plain(Mm.sysctl_compact_unevictable_allowed, most=1),
 }
 HIGHMEM_IS_DIRTYABLE = {"vm.highmem_is_dirtyable": plain(Mm.vm_highmem_is_dirtyable, most=1)}
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"

@@ -36,7 +36,7 @@ def wakeup_kcompactd(mm: Mm, pgdat: PglistData, order: int, highest_zoneidx: int
     pgdat.kcompactd_max_order = max(pgdat.kcompactd_max_order, order)
     pgdat.kcompactd_highest_zoneidx = min(pgdat.kcompactd_highest_zoneidx, highest_zoneidx)
     if not pgdat.kcompactd_awake and kcompactd_node_suitable(mm, pgdat):
-        pgdat.kcompactd_awake = 1
+        pgdat.kcompactd_awake = mm.current.need_resched = 1
 
 
 # -- without being asked -----------------------------------------------------------------------------------------------

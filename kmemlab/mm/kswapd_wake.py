@@ -8,10 +8,12 @@ need_resched                            it runs as soon as this task waits, or c
 from __future__ import annotations
 
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.kcompactd_wake import wakeup_kcompactd
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import WMARK_HIGH, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages, zone_watermark_ok
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
 MAX_RECLAIM_RETRIES = 16
@@ -32,9 +34,12 @@ def pgdat_watermark_boosted(pgdat: PglistData, highest_zoneidx: int) -> bool:
     return any(zone.managed_pages and zone.watermark_boost for zone in pgdat.node_zones[: highest_zoneidx + 1])
 
 
-@kernel("mm/vmscan.c", "wakeup_kswapd", left_out="waking kcompactd where kswapd has nothing to do")
+@kernel("mm/vmscan.c", "wakeup_kswapd")
 def wakeup_kswapd(mm: Mm, zone: Zone, gfp: int, order: int, highest_zoneidx: int) -> None:
-    """Tell the zone's node what is wanted; wake its kswapd unless that is awake, hopeless, or has nothing to do."""
+    """Tell the zone's node what is wanted; wake its kswapd unless that is awake, hopeless, or has nothing to do.
+
+    Then pages may be free, only not in a row: kcompactd is told, if whoever asks won't compact by itself.
+    """
     if not zone.managed_pages:
         return
     pgdat = mm.node_data[zone.node]
@@ -42,9 +47,12 @@ def wakeup_kswapd(mm: Mm, zone: Zone, gfp: int, order: int, highest_zoneidx: int
     if asked_before == MAX_NR_ZONES or asked_before < highest_zoneidx:
         pgdat.kswapd_highest_zoneidx = highest_zoneidx
     pgdat.kswapd_order = max(pgdat.kswapd_order, order)
-    if pgdat.kswapd_awake or pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
+    if pgdat.kswapd_awake:
         return
-    if pgdat_balanced(pgdat, order, highest_zoneidx) and not pgdat_watermark_boosted(pgdat, highest_zoneidx):
+    balanced = pgdat_balanced(pgdat, order, highest_zoneidx) and not pgdat_watermark_boosted(pgdat, highest_zoneidx)
+    if pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES or balanced:
+        if not gfp & __GFP_DIRECT_RECLAIM:
+            wakeup_kcompactd(mm, pgdat, order, highest_zoneidx)
         return
     pgdat.kswapd_awake = 1
     mm.current.need_resched = 1

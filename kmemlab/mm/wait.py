@@ -14,6 +14,7 @@ from collections.abc import Callable
 from kmemlab.hardware.disk import QUEUE_DEPTH, copy_page
 from kmemlab.mm.context import may_sleep
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.kcompactd_wake import kcompactd_has_work
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, set_page_flag_first
 from kmemlab.mm.page_writeback import NR_FILE_DIRTY, folio_end_writeback, global_node_page_state
 from kmemlab.mm.vm_event import PGPGIN, PGPGOUT
@@ -23,7 +24,7 @@ from kmemlab.types.units import KIB, PAGE_SIZE
 
 # Filled when modules are loaded: what runs each jiffy. Each looks for itself whether it has anything to do.
 DAEMONS: dict[str, Callable[[Mm], None]] = {}
-TURNS = ("kswapd", "flusher", "oom_reaper")
+TURNS = ("kswapd", "kcompactd", "flusher", "oom_reaper")
 """In which order they run, whichever module was loaded first."""
 
 
@@ -88,7 +89,8 @@ def cond_resched(mm: Mm) -> None:
 @kernel("kernel/entry/common.c", "exit_to_user_mode_prepare", left_out="signals; other tasks", traced=False)
 def exit_to_user_mode(mm: Mm) -> None:
     """The kernel's work for a program is done: a daemon that was woken, or that has not come to an end, runs now."""
-    if any(pgdat.kswapd_awake for pgdat in mm.node_data) and not mm.in_worker and may_sleep(mm.current):
+    woken = any(pgdat.kswapd_awake or pgdat.kcompactd_awake for pgdat in mm.node_data)
+    if woken and not mm.in_worker and may_sleep(mm.current):
         run_daemons(mm)
 
 
@@ -97,7 +99,9 @@ def pass_time(mm: Mm, jiffies: int) -> None:
     """Let jiffies pass, one by one as long as the disk, a daemon or changed pages want them."""
     end = mm.current.jiffies + jiffies
     while mm.current.jiffies < end:
-        awake = any(pgdat.kswapd_awake or pgdat.kswapd_sleep_until for pgdat in mm.node_data)
+        awake = any(
+            pgdat.kswapd_awake or pgdat.kswapd_sleep_until or kcompactd_has_work(mm, pgdat) for pgdat in mm.node_data
+        )
         wanted = mm.disk.pending or awake or mm.wb_start_all or mm.oom_reaper_timers
         if not (wanted or global_node_page_state(mm, NR_FILE_DIRTY)):
             mm.current.jiffies = end
