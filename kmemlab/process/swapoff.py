@@ -110,6 +110,7 @@ def try_to_unuse(processes: Processes, si: SwapInfo) -> None:
     """Bring all pages back that are on an area, until none is. Raises `OutOfMemory`."""
     page_alloc = processes.common.mm
     while si.inuse_pages:
+        before = si.inuse_pages
         for mm in processes.mms:
             if si.inuse_pages and mm.mm_users:
                 mm.mm_users += 1
@@ -121,6 +122,7 @@ def try_to_unuse(processes: Processes, si: SwapInfo) -> None:
         while offset:
             free_cached(page_alloc, swp_entry(si.type, offset))
             offset = find_next_to_unuse(page_alloc, si, offset)
+        assert si.inuse_pages < before, f"{before} slots of {si.name} are in use, and nobody has them"
 
 
 @invented("the second loop of try_to_unuse")

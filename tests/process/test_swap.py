@@ -129,8 +129,8 @@ def test_between_the_write_and_the_end_a_page_is_in_the_swap_cache() -> None:
     assert pfn is not None
     machine.madvise(pid, address, PAGE, MADV_PAGEOUT)
     page = machine.kernel.mm.page
-    assert page_has_flag(page, pfn, PG_swapcache) and page_has_flag(page, pfn, PG_writeback)
-    assert not page_has_flag(page, pfn, PG_dirty) and not page_has_flag(page, pfn, PG_anon_exclusive)
+    flags = [page_has_flag(page, pfn, flag) for flag in (PG_swapcache, PG_writeback, PG_dirty, PG_anon_exclusive)]
+    assert flags == [True, True, False, False]
     assert usage(machine, 1) == 1 | SWAP_HAS_CACHE
     assert stat(machine, "nr_writeback") == stat(machine, "nr_swapcached") == 1
     machine.check()
@@ -506,8 +506,7 @@ def test_the_failure_report_tells_of_swap() -> None:
     pid, address = process(machine, 10)
     pageout(machine, pid, address, 10)
     with pytest.raises(OutOfMemory):
-        for _ in range(99):
-            machine.alloc_pages(GFP_KERNEL, 10)
+        [machine.alloc_pages(GFP_KERNEL, 10) for _ in range(99)]
     report = machine.dmesg()
     assert re.search(r"\n\d+ pages in swap cache\nFree swap  = 360kB\nTotal swap = 400kB\n", report)
 
