@@ -26,8 +26,7 @@ from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_LOCKED, VM_WRITE
 from kmemlab.process.overcommit import vm_enough_memory
-from kmemlab.process.signal import fatal_signal_pending
-from kmemlab.process.task_struct import TaskStruct, processes_of
+from kmemlab.process.task_struct import TaskStruct, fatal_signal_pending, processes_of
 from kmemlab.process.unmapped_area import MMAP_MIN_ADDR, RLIMIT_STACK
 from kmemlab.process.vma import STACK_GUARD_GAP, find_vma, find_vma_prev, vm_stat_account
 from kmemlab.process.vma_merge import set_range

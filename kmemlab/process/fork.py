@@ -22,6 +22,8 @@ from kmemlab.process.task_struct import (
     TASK_RUNNING,
     Processes,
     TaskStruct,
+    current_task,
+    fatal_signal_pending,
     find_task,
     for_each_process,
     free_mm_slot,
@@ -103,7 +105,7 @@ def dup_mm(processes: Processes, oldmm: MmStruct) -> MmStruct:
     """A copy of an address space. Raises `OutOfMemory`; then nothing is left of it."""
     mm = mm_init(processes)
     try:
-        dup_mmap(mm, oldmm)
+        dup_mmap(processes, mm, oldmm)
     except KmemlabError:
         mmput(mm)
         raise
@@ -112,13 +114,15 @@ def dup_mm(processes: Processes, oldmm: MmStruct) -> MmStruct:
 
 
 @kernel("kernel/fork.c", "dup_mmap", left_out="VM_DONTCOPY and its like", lock="mm->mmap_lock of both")
-def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> None:
-    """Copy VMA after VMA, with the pages in it. Raises `OutOfMemory` half-way."""
+def dup_mmap(processes: Processes, mm: MmStruct, oldmm: MmStruct) -> None:
+    """Copy VMA after VMA, with the pages in it. Raises `OutOfMemory` half-way, also when the parent is killed."""
     for name in ("task_size", "mmap_base", "start_code", "start_brk", "brk", "start_stack"):
         setattr(mm, name, getattr(oldmm, name))
     common = mm.common
     try:
         for mpnt in oldmm.vmas():
+            if fatal_signal_pending(current_task(processes)):
+                raise interrupted()
             promised = accounted_pages(oldmm, mpnt)
             charge(oldmm, promised, "fork")
             tmp = vm_area_dup(mm, mpnt)
@@ -134,6 +138,12 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> None:
     finally:
         # The parent has lost the right to write into its own pages, and its CPU must know.
         flush_tlb_mm_range(oldmm, 0, oldmm.task_size)
+
+
+@invented("C returns -EINTR, and nobody sees it: the parent ends on its way back", traced=False)
+def interrupted() -> OutOfMemory:
+    """The error of a fork whose parent was killed meanwhile, as a rule for want of memory."""
+    return OutOfMemory("EINTR: the parent was killed", where="fork", remedy="free some memory first")
 
 
 @kernel("kernel/fork.c", "copy_mm", left_out="threads of the kernel")
@@ -153,6 +163,9 @@ def copy_process(processes: Processes, parent: TaskStruct, oldmm: MmStruct, vfor
         raise OutOfMemory("ENOMEM: there is no memory for a task", where="dup_task_struct", remedy="free some memory")
     try:
         mm = copy_mm(processes, oldmm, vfork)
+        if fatal_signal_pending(parent):
+            mmput(mm)
+            raise interrupted()
     except KmemlabError:
         free_thread_stack(processes.stacks, task.stack)
         free_task_struct(processes, task)

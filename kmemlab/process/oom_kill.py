@@ -32,12 +32,13 @@ from kmemlab.process.oom_report import (
     OomControl,
     dump_header,
 )
-from kmemlab.process.signal import fatal_signal_pending, run_killed, send_sigkill
+from kmemlab.process.signal import run_killed, send_sigkill
 from kmemlab.process.task_struct import (
     INIT_PID,
     Processes,
     TaskStruct,
     current_task,
+    fatal_signal_pending,
     for_each_process,
     processes_of,
     task_mm,

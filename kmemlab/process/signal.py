@@ -13,6 +13,7 @@ from kmemlab.process.task_struct import (
     TASK_UNINTERRUPTIBLE,
     Processes,
     TaskStruct,
+    fatal_signal_pending,
     for_each_process,
     running,
 )
@@ -30,12 +31,6 @@ class Killed(KmemlabError):
 def send_sigkill(task: TaskStruct) -> None:
     """The task will end as soon as it runs."""
     task.sigkill = 1
-
-
-@kernel("include/linux/sched/signal.h", "fatal_signal_pending", traced=False)
-def fatal_signal_pending(task: TaskStruct) -> bool:
-    """Whether the task is about to be ended."""
-    return bool(task.sigkill and task.mm)
 
 
 @kernel("kernel/signal.c", "get_signal", left_out="all signals but SIGKILL", formerly=("get_signal_to_deliver",))

@@ -114,6 +114,12 @@ def current_task(processes: Processes) -> TaskStruct | None:
     return next((task for task in processes.tasks if pid and task.pid == pid), None)
 
 
+@kernel("include/linux/sched/signal.h", "fatal_signal_pending", traced=False)
+def fatal_signal_pending(task: TaskStruct | None) -> bool:
+    """Whether a task is about to be ended: SIGKILL was sent, and it has not obeyed yet. No thread of the kernel is."""
+    return task is not None and bool(task.sigkill and task.mm)
+
+
 @invented("the scheduler: a task runs, then the one before it again", traced=False)
 @contextmanager
 def running(current: Context, task: TaskStruct) -> Iterator[None]:

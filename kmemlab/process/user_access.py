@@ -11,8 +11,8 @@ from kmemlab.process.fault import SIGBUS, SIGSEGV, BusError, Segfault, do_user_a
 from kmemlab.process.fault_page import VM_FAULT_OOM, VM_FAULT_SIGBUS, VM_FAULT_SIGSEGV
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.pgtable import switch_mm
-from kmemlab.process.signal import SIGKILL, Killed, fatal_signal_pending, killed
-from kmemlab.process.task_struct import Processes, TaskStruct, living, running
+from kmemlab.process.signal import SIGKILL, Killed, killed
+from kmemlab.process.task_struct import Processes, TaskStruct, fatal_signal_pending, living, running
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.trap_pf import X86_PF_USER, X86_PF_WRITE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kmemlab.process.oom_badness import LONG_MIN, oom_badness, proc_oom_score
 from kmemlab.process.oom_kill import (
     constrained_alloc,
     mark_oom_victim,
+    oom_evaluate_task,
     oom_killer,
     out_of_memory,
     select_bad_process,
@@ -29,6 +31,7 @@ from kmemlab.process.oom_kill import (
 from kmemlab.process.oom_report import OomControl
 from kmemlab.process.signal import Killed
 from kmemlab.process.task_struct import TaskStruct, find_task, living, running
+from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, KernelPanic, MustWait, OutOfMemory
 from kmemlab.types.gfp import (
     __GFP_NOFAIL,
@@ -40,7 +43,7 @@ from kmemlab.types.gfp import (
     GFP_NOFS,
 )
 from tests.process.short import QUIET, exhaust, free_pages_of, grow, program, short_machine
-from tests.process.space import machine_of
+from tests.process.space import PAGE, machine_of
 
 NR_SWAPCACHE = NODE_STAT_NAMES.index("nr_swapcached")
 MACHINES = Path(__file__).parents[1] / "data" / "machines"
@@ -79,17 +82,22 @@ def dress(mm: MmStruct, chance: random.Random, largest: int) -> tuple[int, int, 
     parts = [chance.randrange(largest) for _ in range(4)]
     for member, pages in zip((MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS), parts, strict=True):
         mm.rss_stat[member] = pages
-    mm.pgtables_bytes = chance.randrange(1, 2000) * 4096
+    mm.pgtables_bytes = chance.randrange(1, 1 + min(largest, 2000)) * 4096
     return sum(parts[:3]), parts[3], mm.pgtables_bytes
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_worst_of_random_tasks(seed: int) -> None:
+    compare_points(seed)
+
+
+def compare_points(seed: int) -> None:
+    """Random tasks, many times: their points, their scores, the ranking, and the one that is chosen."""
     chance = random.Random(seed)
     machine = machine_of()
     processes, mm = machine.kernel.processes, machine.kernel.mm
     pids = [machine.spawn(f"task{nth}") for nth in range(chance.randrange(1, 12))]
-    largest = chance.choice((3, 400, 9000))
+    largest = chance.choice((2, 400, 9000))
     for _ in range(25):
         mm.totalram_pages, mm.total_swap_pages = chance.randrange(1000, 90000), chance.choice((0, 5000, 260000))
         total = mm.totalram_pages + mm.total_swap_pages
@@ -111,6 +119,53 @@ def test_the_worst_of_random_tasks(seed: int) -> None:
         assert [rank.points for rank in ranking if rank.killable] == sorted(
             (rank.points for rank in ranking if rank.points is not None), reverse=True
         )
+
+
+def no_swap(processes, task, totalpages):
+    points = oom_badness.original(processes, task, totalpages)
+    return points - living(processes, task.pid)[1].rss_stat[MM_SWAPENTS] if points != LONG_MIN else points
+
+
+def no_tables(processes, task, totalpages):
+    points = oom_badness.original(processes, task, totalpages)
+    return points - living(processes, task.pid)[1].pgtables_bytes // PAGE if points != LONG_MIN else points
+
+
+def adj_of_a_fixed_size(processes, task, totalpages):
+    points = oom_badness.original(processes, task, totalpages)
+    return points + task.oom_score_adj * (50 - totalpages // 1000) if points != LONG_MIN else points
+
+
+def all_can_be_killed(processes, task, totalpages):
+    return max(oom_badness.original(processes, task, totalpages), -totalpages)
+
+
+def earlier_of_two(processes, task, oc):
+    chosen, points = oc.chosen, oc.chosen_points
+    oom_evaluate_task.original(processes, task, oc)
+    if chosen is not None and oc.chosen_points == points:
+        oc.chosen = chosen
+    return False
+
+
+def unscaled(processes, task):
+    return max(0, oom_badness(processes, task, processes.common.mm.totalram_pages))
+
+
+@pytest.mark.parametrize(
+    ("function", "defect"),
+    [
+        (oom_badness, no_swap), (oom_badness, no_tables), (oom_badness, adj_of_a_fixed_size),
+        (oom_badness, all_can_be_killed), (oom_evaluate_task, earlier_of_two), (proc_oom_score, unscaled),
+    ],
+)  # fmt: skip
+def test_wrong_points_are_found_out(function: Callable[..., int], defect: Callable[..., int]) -> None:
+    def some_seeds() -> None:
+        for seed in range(12):
+            compare_points(seed)
+
+    with livepatch(function, defect), pytest.raises(AssertionError):
+        some_seeds()
 
 
 def test_scores_stay_within_their_range() -> None:
@@ -346,6 +401,24 @@ def test_fork_in_the_midst_of_which_memory_runs_out() -> None:
     machine.check()
     assert "parent" in killed_names(machine)
     assert machine.kernel.processes.oom_victims == 0
+
+
+def test_a_fork_ends_when_its_parent_is_killed() -> None:
+    """The parent is chosen while its own child is being made: no child is left, and nothing of it."""
+    machine = short_machine(left=500)
+    machine.sysctl("vm.oom_kill_allocating_task", 1)
+    pids = [program(machine, "parent", 5)]
+    before = machine.kernel.processes.total_forks
+
+    def fork_bomb() -> None:
+        while True:
+            pids.append(machine.sys_fork(pids[0]))
+
+    with pytest.raises(Killed, match="parent"):
+        fork_bomb()
+    assert machine.kernel.processes.total_forks - before == len(pids) - 1
+    assert sorted(row.pid for row in machine.oom_tasks()) == pids[1:]
+    machine.check()
 
 
 def test_a_system_call_of_the_victim_ends_with_the_victim() -> None:
