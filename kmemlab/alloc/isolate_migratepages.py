@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kmemlab.alloc.fast_find_migrateblock import fast_find_migrateblock
-from kmemlab.alloc.migrate import count_isolated, putback_movable_pages
+from kmemlab.alloc.migrate import count_isolated, place_in_cache, putback_movable_pages
 from kmemlab.alloc.prep_page import compound_order
 from kmemlab.mm.address_space import mapping_ops
 from kmemlab.mm.compact_control import COMPACT_CLUSTER_MAX, MIGRATE_ASYNC, MIGRATE_SYNC, CompactControl
@@ -90,10 +90,10 @@ def can_be_isolated(mm: Mm, cc: CompactControl, pfn: int, mode: int) -> bool:
     flags = page.flags[pfn]
     if not flags >> PG_lru & 1 or not page.refcount[pfn]:
         return False
-    mapping = folio_mapping(page, pfn)
-    if not mapping and page.refcount[pfn] > page.mapcount[pfn]:
+    cached, mapping = place_in_cache(mm, pfn), folio_mapping(page, pfn)
+    if not cached and page.refcount[pfn] > page.mapcount[pfn]:
         return False
-    if mapping and not cc.gfp_mask & __GFP_FS:
+    if cached and not cc.gfp_mask & __GFP_FS:
         return False
     if not mode & ISOLATE_UNEVICTABLE and flags >> PG_unevictable & 1:
         return False

@@ -17,13 +17,14 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_add_lru, folio_putback_lru, lru_add_drain
 from kmemlab.mm.lru_list import folio_clear_lru_flags, folio_pgdat
 from kmemlab.mm.lruvec import folio_is_file_lru
-from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.migrate_table import remove_migration_ptes, try_to_migrate
-from kmemlab.mm.page_cache import NR_FILE_PAGES
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import folio_mapping
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, count_pending, folio_clear_dirty_for_io
+from kmemlab.mm.page_writeback import folio_clear_dirty_for_io
+from kmemlab.mm.swap_range import swap_address_space
+from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache
+from kmemlab.mm.swapops import swp_offset
 from kmemlab.mm.vm_event import PGMIGRATE_FAIL, PGMIGRATE_SUCCESS
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.mm.wait import folio_lock, folio_trylock, folio_unlock, folio_wait_writeback, io_schedule
@@ -36,7 +37,6 @@ from kmemlab.types.pageflags import (
     PG_dirty,
     PG_locked,
     PG_mappedtodisk,
-    PG_mlocked,
     PG_readahead,
     PG_referenced,
     PG_swapbacked,
@@ -55,11 +55,11 @@ NR_ISOLATED_ANON = NODE_STAT_NAMES.index("nr_isolated_anon")
 _MOVED_FLAGS = sum(
     1 << flag
     for flag in (
-        PG_active, PG_checked, PG_dirty, PG_mappedtodisk, PG_mlocked, PG_readahead, PG_referenced, PG_unevictable,
+        PG_active, PG_checked, PG_dirty, PG_mappedtodisk, PG_readahead, PG_referenced, PG_unevictable,
         PG_uptodate, PG_workingset,
     )
 )  # fmt: skip
-_TAKEN_AWAY = 1 << PG_active | 1 << PG_unevictable | 1 << PG_dirty | 1 << PG_mlocked
+_TAKEN_AWAY = 1 << PG_active | 1 << PG_unevictable | 1 << PG_dirty | 1 << PG_checked
 
 NewPage = Callable[[int], int | None]
 """(page that is to move) → a free page that is held, or None."""
@@ -92,34 +92,40 @@ def putback_movable_pages(mm: Mm, head: int) -> None:
 # -- one page: its name, its contents ----------------------------------------------------------------------------------
 
 
-@kernel("mm/migrate.c", "folio_migrate_mapping", formerly=("migrate_page_move_mapping",), lock="mapping->i_pages")
+@invented("folio_mapping and folio_index, which tell of the swap cache, too", traced=False)
+def place_in_cache(mm: Mm, pfn: int) -> tuple[int, int] | None:
+    """(mapping, index) of a page in the page cache, or in the swap cache; None for a page that only programs have."""
+    if folio_test_swapcache(mm, pfn):
+        entry = folio_swap_entry(mm, pfn)
+        return swap_address_space(mm.swap, entry), swp_offset(entry)
+    mapping = folio_mapping(mm.page, pfn)
+    return (mapping, mm.page.index[pfn]) if mapping else None
+
+
+@kernel(
+    "mm/migrate.c",
+    "folio_migrate_mapping",
+    formerly=("migrate_page_move_mapping",),
+    left_out="counting for another zone: both pages are of one",
+    lock="mapping->i_pages",
+)
 def folio_migrate_mapping(mm: Mm, dst: int, src: int) -> int:
     """Let `dst` be what `src` is in its file, or among its programs; -EAGAIN if somebody else refers to `src`.
 
-    The mapping's reference goes over to `dst`.
+    The cache's reference goes over to `dst`.
     """
     page = mm.page
-    mapping = folio_mapping(page, src)
-    if page.refcount[src] != (2 if mapping else 1):
+    place = place_in_cache(mm, src)
+    if page.refcount[src] != (2 if place else 1):
         return -EAGAIN
     page.mapping[dst], page.index[dst] = page.mapping[src], page.index[src]
     page.flags[dst] |= page.flags[src] & 1 << PG_swapbacked
-    if mapping:
+    if place:
         page_ref_inc(page, dst)
-        xa_store(mm.mappings.i_pages, mapping, page.index[src], xa_mk_page(dst))
+        page.private[dst], page.private[src] = page.private[src], 0
+        xa_store(mm.mappings.i_pages, *place, xa_mk_page(dst))
         page.refcount[src] -= 1
-        if page_zone_id(page, src) != page_zone_id(page, dst):
-            count_in_other_zone(mm, dst, src)
     return MIGRATEPAGE_SUCCESS
-
-
-@invented("the last part of folio_migrate_mapping", traced=False)
-def count_in_other_zone(mm: Mm, dst: int, src: int) -> None:
-    """A page of a file moves to another zone: so do the counters. Compaction never does that."""
-    for pfn, nr_pages in ((src, -1), (dst, 1)):
-        folio_pgdat(mm, pfn).vm_stat[NR_FILE_PAGES] += nr_pages
-        if page_has_flag(mm.page, src, PG_dirty):
-            count_pending(mm, pfn, NR_FILE_DIRTY, nr_pages)
 
 
 @kernel("mm/migrate.c", "folio_migrate_flags", formerly=("migrate_page_states",), left_out="KSM, memcg, NUMA balancing")
@@ -164,7 +170,7 @@ def fallback_migrate_folio(mm: Mm, dst: int, src: int, mode: int) -> int:
 
 @kernel("mm/migrate.c", "move_to_new_folio", formerly=("move_to_new_page",), left_out="pages of drivers", traced=False)
 def move_to_new_folio(mm: Mm, dst: int, src: int, mode: int) -> int:
-    """Move a locked page that no page table maps, as its kind of file does it."""
+    """Move a locked page that no page table maps, as its kind of file does it. (Swap areas do it as most files.)"""
     mapping = folio_mapping(mm.page, src)
     move = migrate_folio if not mapping else mapping_ops(mm.mappings, mapping).migrate_folio or fallback_migrate_folio
     return move(mm, dst, src, mode)

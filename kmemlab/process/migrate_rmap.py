@@ -29,9 +29,9 @@ from kmemlab.mm.swapops import (
 )
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.mman import VM_WRITE, vm_get_page_prot
-from kmemlab.process.pgtable import mod_lruvec_page_state, pte_offset_map
-from kmemlab.process.rmap import NR_ANON_MAPPED, page_add_file_rmap, page_anon_exclusive, page_remove_rmap
-from kmemlab.process.rmap_walk import mapped_entries, rmap_walk
+from kmemlab.process.pgtable import pte_offset_map
+from kmemlab.process.rmap import page_add_anon_rmap, page_add_file_rmap, page_anon_exclusive, page_remove_rmap
+from kmemlab.process.rmap_walk import mapped_entries, rmap_walk, vma_address
 from kmemlab.process.try_to_unmap import ptep_clear_flush
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_anon_exclusive, PG_dirty
@@ -130,21 +130,12 @@ def remove_migration_pte(mm: MmStruct, vma: int, ptep: int, dst: int) -> None:
     if kind == SWP_MIGRATION_WRITE and vm_flags & VM_WRITE:
         entry |= PAGE_RW
     if page_anon(page_alloc.page, dst):
-        page_add_anon_rmap(page_alloc, dst, exclusive=kind != SWP_MIGRATION_READ)
+        address = vma_address(mm.common.vmas, vma, page_alloc.page.index[dst])
+        page_add_anon_rmap(mm.common, dst, vma, address, exclusive=kind != SWP_MIGRATION_READ)
     else:
         page_add_file_rmap(page_alloc, dst)
     mlock_vma_page(page_alloc, dst, vm_flags)
     set_entry(mm.tables, ptep, entry)
-
-
-@kernel("mm/rmap.c", "page_add_anon_rmap", left_out="setting mapping and index: they came with the page", traced=False)
-def page_add_anon_rmap(mm: Mm, pfn: int, exclusive: bool) -> None:
-    """One page table more maps a page of an anon_vma that it has already."""
-    mm.page.mapcount[pfn] += 1
-    if mm.page.mapcount[pfn] == 1:
-        mod_lruvec_page_state(mm, pfn, NR_ANON_MAPPED, 1)
-    if exclusive:
-        set_page_flag(mm.page, pfn, PG_anon_exclusive)
 
 
 TRY_TO_MIGRATE.append(migrate_everywhere)

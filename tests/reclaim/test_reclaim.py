@@ -217,7 +217,7 @@ def test_reading_a_large_file_in_one_command_kswapd_has_its_turns_between_pages(
     mm = machine.kernel.mm
     assert mm.vm_event[PAGEOUTRUN] > 5
     assert mm.vm_event[PGSTEAL_KSWAPD] > 30000
-    # kcompactd moves the pages of a zone next to each other on the lists: then kswapd frees that zone alone for a while.
+    # kcompactd moves the pages of a zone next to each other on the lists: then kswapd frees that zone alone.
     assert sum(mm.vm_event[ALLOCSTALL : ALLOCSTALL + 5]) < 60000 // 500
 
 
