@@ -1,6 +1,6 @@
 """Mapped files against a brute-force model: files are lists of pages, a program's private page is a copy or none yet.
 
-Reclaim, write-back and dropping come in between at any time, and must never be seen by a program.
+Reclaim, write-back, swapping, compaction and dropping come in between at any time, and must never be seen by a program.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kmemlab.mm.lru import lru_add_drain_all
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
@@ -174,6 +174,28 @@ class Mappings(RuleBasedStateMachine):
 
     # -- what no program may notice ------------------------------------------------------------------------------------
 
+    @initialize(swap=st.booleans())
+    def swapon(self, swap: bool) -> None:
+        if swap:
+            self.machine.swapon(200)
+            self.machine.sysctl("vm.swappiness", 200)
+
+    @rule()
+    def compact(self) -> None:
+        self.machine.sysctl("vm.compact_memory", 1)
+
+    @precondition(lambda self: self.spaces)
+    @rule(nth=which, at=where, lock=st.booleans())
+    def mlock(self, nth: int, at: int, lock: bool) -> None:
+        pid = self.pid(nth)
+        pages = [page for page, place in sorted(self.spaces[pid].items()) if self.expected(place) is not None]
+        if pages:
+            address = LOW + pages[at % len(pages)] * PAGE
+            (self.machine.mlock if lock else self.machine.munlock)(pid, address, PAGE)
+            place = self.spaces[pid][pages[at % len(pages)]]
+            if lock and place.prot == RW and not place.shared:
+                place.copy = self.expected(place)  # a private page is copied when it is locked
+
     @rule(rounds=st.integers(1, 5))
     def reclaim(self, rounds: int) -> None:
         lru_add_drain_all(self.machine.kernel.mm)
@@ -227,5 +249,5 @@ class Mappings(RuleBasedStateMachine):
 
 TestMappings = Mappings.TestCase
 TestMappings.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
