@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kmemlab.machine.snapshot import HOLE, IN_USE, RESERVED, frame_map
+from kmemlab.machine.snapshot import HOLE, IN_USE, ON_PCP, RESERVED, frame_map
 from kmemlab.mm.compact_control import CompactControl
 from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
 from kmemlab.mm.zone import Zone, get_pageblock_migratetype
@@ -24,8 +24,8 @@ from kmemlab.views.figure import Figure
 from kmemlab.views.png import pixels
 from kmemlab.views.svg import Svg
 
-FREE, CAN_MOVE, CANT_MOVE, ISOLATED, NO_MEMORY = range(5)
-STATES = ("free", "could move", "can't move", "held by compaction", "no memory")
+FREE, CAN_MOVE, CANT_MOVE, ISOLATED, ON_A_CPU, NO_MEMORY = range(6)
+STATES = ("free", "could move", "can't move", "taken by the free scanner", "free on a CPU's list", "no memory")
 PAGES = 1 << PAGEBLOCK_ORDER
 TYPE_LOOK = (("U", "#e9a878"), ("M", "#9fd8c5"), ("R", "#b3dcf5"), ("H", "#e6c3d6"), ("I", "#f4eb8f"))
 
@@ -34,8 +34,14 @@ _ROWS = PAGES // _COLUMNS
 _TILE_WIDTH, _TILE_HEIGHT = _COLUMNS * _CELL, _ROWS * _CELL
 _TYPE_WIDTH, _HEAD, _GAP = 18, 18, 12
 # Each frame is 2 by 2 dots, so that its state is told by a pattern, too.
-_DOTS = {FREE: (0, 0, 0, 0), CAN_MOVE: (1, 1, 1, 1), CANT_MOVE: (2, 0, 0, 2), ISOLATED: (3, 3, 0, 0),
-         NO_MEMORY: (4, 4, 4, 4)}  # fmt: skip
+_DOTS = {
+    FREE: (0, 0, 0, 0),
+    CAN_MOVE: (1, 1, 1, 1),
+    CANT_MOVE: (2, 0, 0, 2),
+    ISOLATED: (3, 3, 0, 0),
+    ON_A_CPU: (2, 0, 0, 0),
+    NO_MEMORY: (4, 4, 4, 4),
+}
 _PALETTE = ["#f6f8fa", "#31446B", "#777776", NOW_BAR, PAPER]
 
 
@@ -82,6 +88,8 @@ def pageblock_map(zone: Zone, start_pfn: int, end_pfn: int, compact: CompactCont
         pfn = start_pfn + at
         if cell & (HOLE | RESERVED):
             cells[at] = NO_MEMORY
+        elif cell == ON_PCP:
+            cells[at] = ON_A_CPU
         elif cell & IN_USE:
             cells[at] = CAN_MOVE if flags[pfn] >> PG_lru & 1 or mapcount[pfn] > 0 else CANT_MOVE
         else:
@@ -123,7 +131,7 @@ def pageblocks_svg(shown: PageblockMap, title: str = "Pageblocks") -> Svg:
     across = _TYPE_WIDTH + _TILE_WIDTH + _GAP
     down = _HEAD + _TILE_HEIGHT + _GAP
     rows = -(-len(shown.blocks) // 2)
-    drawing = Svg(2 * across, 26 + rows * down + 26, title, alt_of(shown))
+    drawing = Svg(2 * across, 26 + rows * down + 40, title, alt_of(shown))
     drawing.text(8, 17, title, size=13, bold=True)
     for number, block in enumerate(shown.blocks):
         _tile(drawing, shown, block, 8 + number % 2 * across, 26 + number // 2 * down)
@@ -160,14 +168,17 @@ def _dots(cells: bytes) -> bytes:
 
 
 def _legend(drawing: Svg, x: float, y: float) -> None:
-    """What the patterns and the two letters mean."""
-    for state in (FREE, CAN_MOVE, CANT_MOVE, ISOLATED):
+    """What the patterns and the two letters mean, in two rows."""
+    at = x
+    for state in (FREE, CAN_MOVE, CANT_MOVE, ON_A_CPU, ISOLATED):
+        if state == ISOLATED:
+            at, y = x, y + 17
         dots = pixels(bytes(_DOTS[state][0:2] * 2 + _DOTS[state][2:4] * 2), 4, _PALETTE)
-        drawing.image(x, y, 16, 8, dots)
-        drawing.rect(x, y, 16, 8, stroke=LINE, line=0.6)
-        drawing.text(x + 21, y + 9, STATES[state], size=11, fill=SOFT_INK)
-        x += 32 + 5.6 * len(STATES[state])
-    drawing.text(x, y + 9, "m, f: the two scanners", size=11, fill=SOFT_INK)
+        drawing.image(at, y, 16, 8, dots)
+        drawing.rect(at, y, 16, 8, stroke=LINE, line=0.6)
+        drawing.text(at + 21, y + 9, STATES[state], size=11, fill=SOFT_INK)
+        at += 40 + 5.6 * len(STATES[state])
+    drawing.text(at, y + 9, "m, f: migrate scanner and free scanner", size=11, fill=SOFT_INK)
 
 
 def pageblocks_figure(shown: PageblockMap, title: str = "Pageblocks") -> Figure:

@@ -23,12 +23,24 @@ def _drained(t: Told) -> str:
     return f"{t.by} empties this CPU's lists, so that the pages that were left behind join in the buddy."
 
 
+def _put_back(t: Told) -> str:
+    return f"{t.by} puts the pages that could not be moved back on their LRU lists."
+
+
 def _batches(t: Told) -> str:
     return f"{t.by} puts the pages that wait in this CPU's batches on their LRU lists."
 
 
 def _released(t: Told) -> str:
     return f"{t.by} gives the free pages back that nobody was moved to."
+
+
+def _from_both_ends(t: Told) -> str:
+    return f"{t.by} lets the next run begin at both ends of the zone."
+
+
+def _met(t: Told) -> str:
+    return f"{t.name} looks where the scanners stand: they have met, so this run is over."
 
 
 def _zone(t: Told) -> str:
@@ -44,6 +56,12 @@ COMPACTION_EFFECTS: dict[str, Tell] = {
     "migrate_pages": _migrated,
     "lru_add_drain_cpu_zone": _drained,
     "release_freepages": _released,
+    "putback_movable_pages": _put_back,
     "lru_add_drain": _batches,
+    "reset_cached_positions": _from_both_ends,
 }
-COMPACTION_ENTRIES: dict[str, Tell] = {"compact_zone": _zone, "compact_zone_order": _for_request}
+COMPACTION_ENTRIES: dict[str, Tell] = {
+    "compact_zone": _zone,
+    "compact_zone_order": _for_request,
+    "__compact_finished": _met,  # told only where it changes something: the scanners have met
+}
