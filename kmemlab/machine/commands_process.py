@@ -10,7 +10,7 @@ from typing import Any
 
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.proc_pid import OomTask, oom_tasks, proc_pid_maps, proc_pid_smaps, proc_pid_status
+from kmemlab.machine.proc_pid import OomTask, getrusage, oom_tasks, proc_pid_maps, proc_pid_smaps, proc_pid_status
 from kmemlab.mm.files import find_file
 from kmemlab.process import folio_referenced, mkclean, try_to_unmap  # noqa: F401 (they enter themselves for reclaim)
 from kmemlab.process.exit import do_exit, kernel_wait4
@@ -40,6 +40,7 @@ class ProcessCommands(Commanded):
     """Processes, known by their pids.
 
     >>> from kmemlab.machine.machine import Machine
+    >>> from kmemlab.process.mman import MAP_SHARED
     >>> machine = Machine.boot("tiny-128m")
     >>> pid = machine.spawn("sh")
     >>> address = machine.mmap(pid, 8192)
@@ -52,6 +53,13 @@ class ProcessCommands(Commanded):
     >>> machine.user_write(child, address, b"J")
     >>> machine.user_read(pid, address, 5), machine.user_read(child, address, 5)
     (b'hello', b'Jello')
+    >>> machine.create_file("data", pages=100)
+    >>> shared = machine.mmap(pid, 8192, flags=MAP_SHARED, file="data")
+    >>> machine.user_write(pid, shared, b"hello")
+    >>> machine.read_file("data", 0, 6)
+    b'hello\\x01'
+    >>> machine.page_faults(pid)  # minor ones, and those that waited for the disk
+    (1, 1)
     >>> machine.sys_exit(child, 3)
     >>> machine.sys_wait(pid) == (child, 3 << 8)
     True
@@ -182,6 +190,10 @@ class ProcessCommands(Commanded):
     def proc_smaps(self, pid: int) -> str:
         """/proc/PID/smaps. No command."""
         return proc_pid_smaps(self.kernel.processes, pid)
+
+    def page_faults(self, pid: int) -> tuple[int, int]:
+        """What getrusage tells: a process's minor and major page faults. No command."""
+        return getrusage(self.kernel.processes, pid)
 
     def proc_status(self, pid: int) -> str:
         """/proc/PID/status, as far as memory goes. No command."""

@@ -212,3 +212,10 @@ def task_mem(mm: MmStruct) -> str:
         ("VmSwap", get_mm_counter(mm, MM_SWAPENTS) * pages),
     )
     return "".join(f"{name}:\t{kib:>8} kB\n" for name, kib in rows)
+
+
+@kernel("kernel/sys.c", "getrusage", left_out="all but the page faults; those of children")
+def getrusage(processes: Processes, pid: int) -> tuple[int, int]:
+    """(minor page faults, major ones) of a process. Raises `BadRequest`."""
+    task = find_task(processes, pid)
+    return task.min_flt, task.maj_flt
