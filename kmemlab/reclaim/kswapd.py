@@ -30,7 +30,7 @@ from kmemlab.reclaim.scan_control import (
     PGDAT_WRITEBACK,
     SWAP_CLUSTER_MAX,
     ScanControl,
-    can_reclaim_anon_pages,
+    can_age_anon_pages,
 )
 from kmemlab.reclaim.scan_count import inactive_is_low, snapshot_refaults
 from kmemlab.reclaim.shrink_list import shrink_active_list
@@ -49,7 +49,7 @@ def managed_zones(pgdat: PglistData, highest_zoneidx: int) -> list[Zone]:
 @kernel("mm/vmscan.c", "kswapd_age_node", formerly=("age_active_anon",))
 def kswapd_age_node(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
     """Make some anonymous pages inactive if few are, so that their use shows before they would have to go."""
-    if can_reclaim_anon_pages(mm) and inactive_is_low(pgdat, LRU_INACTIVE_ANON):
+    if can_age_anon_pages(mm) and inactive_is_low(pgdat, LRU_INACTIVE_ANON):
         shrink_active_list(mm, pgdat, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON, sc)
 
 

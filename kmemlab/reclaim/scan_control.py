@@ -81,6 +81,12 @@ def can_reclaim_anon_pages(mm: Mm) -> bool:
     return mm.nr_swap_pages > 0
 
 
+@kernel("mm/vmscan.c", "can_age_anon_pages", left_out="demotion to slower nodes", traced=False)
+def can_age_anon_pages(mm: Mm) -> bool:
+    """Whether it is worth knowing how old anonymous memory is: there is swap, if perhaps a full one."""
+    return mm.total_swap_pages > 0
+
+
 @kernel("mm/vmscan.c", "zone_reclaimable_pages", traced=False)
 def zone_reclaimable_pages(mm: Mm, zone: Zone) -> int:
     """How many pages of the zone could be freed; if none, its free pages, lest a zone full of them be passed over."""

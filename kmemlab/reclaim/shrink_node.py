@@ -26,6 +26,7 @@ from kmemlab.reclaim.scan_control import (
     SWAP_CLUSTER_MAX,
     ReclaimStat,
     ScanControl,
+    can_age_anon_pages,
     can_reclaim_anon_pages,
     current_is_kswapd,
 )
@@ -65,7 +66,7 @@ def shrink_lruvec(mm: Mm, pgdat: PglistData, sc: ScanControl) -> None:
         if nr_reclaimed >= sc.nr_to_reclaim and not proportional_reclaim and not scan_on(nr, targets):
             break
     sc.nr_reclaimed += nr_reclaimed
-    if can_reclaim_anon_pages(mm) and inactive_is_low(pgdat, LRU_INACTIVE_ANON):
+    if can_age_anon_pages(mm) and inactive_is_low(pgdat, LRU_INACTIVE_ANON):
         shrink_active_list(mm, pgdat, SWAP_CLUSTER_MAX, LRU_ACTIVE_ANON, sc)
 
 

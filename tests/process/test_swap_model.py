@@ -152,7 +152,7 @@ class Swapping(RuleBasedStateMachine):
 
 TestSwapping = Swapping.TestCase
 TestSwapping.settings = settings(
-    max_examples=12, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=8, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -177,16 +177,16 @@ def test_thrashing_with_hardly_any_memory(seed: int, solid_state: bool) -> None:
         pid = machine.spawn("thrash")
         machine.mmap(pid, 400 * PAGE, RW, FIXED, LOW)
         spaces[pid] = {}
-    for step in range(2500):
+    for step in range(1600):
         pid, page = rng.choice(sorted(spaces)), rng.randrange(400)
-        if step in (700, 1400):
+        if step in (500, 1000):
             spaces[machine.sys_fork(pid)] = dict(spaces[pid])
         if rng.random() < 0.6:
             spaces[pid][page] = b"%8d" % step
             machine.user_write(pid, LOW + page * PAGE, spaces[pid][page])
         else:
             assert machine.user_read(pid, LOW + page * PAGE, 8) == spaces[pid].get(page, bytes(8))
-        if step % 500 == 499:
+        if step % 400 == 399:
             laws(machine)
     event = machine.kernel.mm.vm_event
     assert event[PSWPOUT] > 200
