@@ -55,7 +55,7 @@ class OomTask:
     oom_score_adj: int
 
 
-@kernel("mm/oom_kill.c", "dump_tasks", left_out="printing it: the rows are handed out", formerly=("dump_task",))
+@invented("dump_tasks prints these rows; here they are handed out")
 def oom_tasks(processes: Processes) -> tuple[OomTask, ...]:
     """Every task that has memory which killing it would free."""
     rows = []

@@ -57,7 +57,7 @@ class OomControl:
     constraint: str = CONSTRAINT_NONE
 
 
-@kernel("mm/oom_kill.c", "dump_task", left_out="user ids: all are 0", traced=False)
+@kernel("mm/oom_kill.c", "dump_task", left_out="user ids: all are root's", traced=False)
 def dump_task(processes: Processes, task: TaskStruct) -> None:
     """The line of one task, in pages; none for one that has no memory any more."""
     mm = task_mm(processes, task)
