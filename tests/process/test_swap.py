@@ -494,10 +494,10 @@ def test_status_smaps_and_meminfo() -> None:
 
 def test_swaps_in_the_format_of_a_real_machine() -> None:
     """Read from a machine of 160 MiB with a disk of 256 MiB for swapping."""
-    real = (DATA / "swaps" / "swap-160m.txt").read_text(encoding="ascii")
+    real = (DATA / "swaps" / "swap-160m" / "swaps.txt").read_text(encoding="ascii")
     machine = with_swap(pages=65536)
     assert machine.proc_swaps() == real.replace("/dev/vda", "/dev/sda2").replace(" " * 32, " " * 31)
-    log = (DATA / "swaps" / "swap-160m-dmesg.txt").read_text(encoding="ascii").strip()
+    log = (DATA / "swaps" / "swap-160m" / "dmesg.txt").read_text(encoding="ascii").strip()
     assert machine.dmesg().splitlines()[-1] == log.replace("/dev/vda", "/dev/sda2")
 
 
