@@ -180,7 +180,7 @@ def check_panic_on_oom(processes: Processes, oc: OomControl) -> None:
     raise panic(mm, f"Out of memory: {kind} panic_on_oom is enabled", "write 0 to vm.panic_on_oom")
 
 
-@kernel("mm/oom_kill.c", "out_of_memory", left_out="control groups; notifiers, who free memory when told so")
+@kernel("mm/oom_kill.c", "out_of_memory", left_out="control groups; notifiers; being off (suspend)")
 def out_of_memory(processes: Processes, oc: OomControl) -> bool:
     """Have the worst task killed; whether there will be memory. Raises `KernelPanic` if nobody can be killed."""
     mm = processes.common.mm

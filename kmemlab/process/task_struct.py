@@ -139,8 +139,8 @@ def running(current: Context, task: TaskStruct) -> Iterator[None]:
 @kernel("kernel/pid.c", "find_task_by_vpid", left_out="the tree of pids, namespaces", traced=False)
 def find_task(processes: Processes, pid: int) -> TaskStruct:
     """The task with a pid. Raises `BadRequest` if there is none."""
-    for task in for_each_process(processes):
-        if task.pid == pid:
+    for task in processes.tasks:
+        if task.pid == pid and pid:
             return task
     there = ", ".join(str(task.pid) for task in for_each_process(processes)) or "none: spawn one"
     raise BadRequest(f"ESRCH: there is no process {pid}", where="pid", remedy=f"there are {there}")
