@@ -40,6 +40,20 @@ def scattered() -> tuple[Machine, int, int]:
     return machine, pid, address
 
 
+@functools.cache
+def _sparse() -> Machine:
+    machine, pid, address = scattered()
+    for at in range(0, PAGES - 8, 8):
+        machine.munmap(pid, address + (at + 1) * PAGE, 7 * PAGE)
+    machine.drain_all_pages()
+    return machine
+
+
+def sparse() -> Machine:
+    """The same with one page of eight left to the process: nearly all is free, and hardly anything in a row."""
+    return _sparse().fork()
+
+
 def range_starts(machine: Machine, pid: int) -> list[int]:
     rows = [line.split()[0].split("-") for line in machine.proc_maps(pid).splitlines()]
     return [int(start, 16) for start, end in rows if int(end, 16) - int(start, 16) == PAGES * PAGE]
