@@ -38,6 +38,7 @@ from kmemlab.process.mman import VM_SHARED, vma_page_prot
 from kmemlab.process.rmap import page_add_file_rmap, page_add_new_anon_rmap
 from kmemlab.process.vma import linear_page_index, vma_pages
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.pgtable import PAGE_DIRTY, PTE
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -190,9 +191,12 @@ def filemap_map_pages(mm: MmStruct, vma: int, address: int, ptep: int, first: in
 @kernel("mm/filemap.c", "filemap_page_mkwrite", formerly=("do_page_mkwrite",), left_out="frozen file systems")
 def filemap_page_mkwrite(mm: MmStruct, vma: int, pfn: int) -> int:
     """A program is about to write into a file's page: it is dirty from now on. VM_FAULT_LOCKED, with the page locked,
-    or VM_FAULT_NOPAGE if it has left the file meanwhile."""
+    VM_FAULT_NOPAGE if it has left the file meanwhile, VM_FAULT_OOM if there is no page to read the inode into."""
     page_alloc = mm.common.mm
-    touch_inode(page_alloc, mm.common.vmas.vm_file[vma], write=True)
+    try:
+        touch_inode(page_alloc, mm.common.vmas.vm_file[vma], write=True)
+    except OutOfMemory:
+        return VM_FAULT_OOM
     folio_lock(page_alloc, pfn)
     if page_alloc.page.mapping[pfn] != vma_mapping(mm.common, vma):
         folio_unlock(page_alloc, pfn)

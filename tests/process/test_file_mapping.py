@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine import procfs_lists
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.address_space import filemap_get_folio
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.process.fault import BusError, Segfault
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MS_ASYNC
+from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from tests.process.space import PAGE, RW, R, machine_of, mm_of
 
@@ -294,6 +296,34 @@ def test_msync_says_where_nothing_is_mapped(machine: Machine) -> None:
     assert machine.kernel.mm.disk.contents.read_bytes(block << 12, 1) == b"x"
     with pytest.raises(BadRequest):
         machine.msync(pid, address, PAGE, 5)
+
+
+# -- when memory is short ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [SHARED, PRIVATE])
+@pytest.mark.parametrize("write", [True, False])
+def test_a_fault_that_gets_no_page_leaves_nothing_behind(machine: Machine, flags: int, write: bool) -> None:
+    pid = machine.spawn()
+    address = machine.mmap(pid, 60 * PAGE, RW, flags, file="data")
+    for nth in range(1, 9):
+        asked = [0]
+
+        def pages(mm, gfp, order, nid, asked=asked, nth=nth):
+            asked[0] += 1
+            return None if asked[0] >= nth else alloc_pages_inner.original(mm, gfp, order, nid)
+
+        where = address + 7 * nth * PAGE
+        try:
+            with livepatch(alloc_pages_inner, pages):
+                machine.touch(pid, where, 1, write=write)
+        except OutOfMemory:
+            machine.check()
+            assert asked[0] >= nth
+        machine.touch(pid, where, 1, write=write)
+        assert machine.user_read(pid, where + 1) == byte_of(7 * nth)
+        machine.drop_caches()
+        machine.check()
 
 
 # -- rewind ------------------------------------------------------------------------------------------------------------
