@@ -33,8 +33,8 @@ def swap_use_vma_readahead(mm: Mm) -> bool:
     return bool(mm.swap.enable_vma_readahead) and not mm.swap.nr_rotate_swap
 
 
-@kernel("mm/swap_state.c", "swap_cache_get_folio", formerly=("lookup_swap_cache",), left_out="the hits of a VMA")
-def swap_cache_get_folio(mm: Mm, entry: int) -> tuple[int | None, bool]:
+@invented("the part of swap_cache_get_folio that does without a VMA")
+def find_in_swap_cache(mm: Mm, entry: int) -> tuple[int | None, bool]:
     """(the page of an entry in the swap cache, with a reference, or None; whether it was read ahead and not used yet).
 
     A use of a page that was read ahead is a hit.

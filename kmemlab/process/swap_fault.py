@@ -35,7 +35,7 @@ from kmemlab.process.fault_page import (
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_SWAPENTS, MmStruct, add_mm_counter
 from kmemlab.process.mman import vma_page_prot
 from kmemlab.process.rmap import page_add_anon_rmap
-from kmemlab.process.swap_ra import look_up_swap_cache, vma_entries
+from kmemlab.process.swap_ra import swap_cache_get_folio, vma_entries
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_lru, PG_mlocked, PG_uptodate
 from kmemlab.types.pgtable import PAGE_DIRTY
@@ -45,7 +45,7 @@ from kmemlab.types.units import PAGE_SHIFT
 @kernel(
     "mm/memory.c",
     "do_swap_page",
-    left_out="devices that are done at once, KSM, memcg; its last step, do_wp_page, is the caller's",
+    left_out="devices that are done at once or want stable pages, KSM, memcg; its last step, do_wp_page, is the caller's",
     lock="the page table's lock",
 )
 def do_swap_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: int) -> tuple[int, bool]:
@@ -53,7 +53,7 @@ def do_swap_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: int) ->
     page_alloc, pte = mm.common.mm, get_entry(mm.tables, ptep)
     entry = pte_to_swp_entry(mm.tables.layout, pte)
     assert not non_swap_entry(entry), "a page is still on the move"
-    pfn = look_up_swap_cache(mm, vma, address, entry)
+    pfn = swap_cache_get_folio(mm, vma, address, entry)
     result = 0
     if pfn is None:
         pfn = swapin_readahead(page_alloc, entry, partial(vma_entries, mm, vma, address, ptep))

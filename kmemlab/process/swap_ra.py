@@ -9,7 +9,7 @@ anywhere else            [ 1 ● 2 3 ]                around it              ●
 
 from __future__ import annotations
 
-from kmemlab.alloc.swap_readahead import swap_cache_get_folio, swap_use_vma_readahead, swapin_nr_pages_inner
+from kmemlab.alloc.swap_readahead import find_in_swap_cache, swap_use_vma_readahead, swapin_nr_pages_inner
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.swapops import is_swap_pte, non_swap_entry, pte_to_swp_entry
 from kmemlab.process.mm_struct import MmStruct
@@ -39,9 +39,9 @@ def get_swap_ra_val(mm: MmStruct, vma: int) -> tuple[int, int, int]:
 
 
 @kernel("mm/swap_state.c", "swap_cache_get_folio", formerly=("lookup_swap_cache",))
-def look_up_swap_cache(mm: MmStruct, vma: int, address: int, entry: int) -> int | None:
+def swap_cache_get_folio(mm: MmStruct, vma: int, address: int, entry: int) -> int | None:
     """The page of an entry in the swap cache, with a reference; a use of one that was read ahead is the VMA's hit."""
-    pfn, readahead = swap_cache_get_folio(mm.common.mm, entry)
+    pfn, readahead = find_in_swap_cache(mm.common.mm, entry)
     if pfn is not None and swap_use_vma_readahead(mm.common.mm):
         _, win, hits = get_swap_ra_val(mm, vma)
         hits = min(hits + 1, SWAP_RA_HITS_MAX) if readahead else hits

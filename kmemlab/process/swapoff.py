@@ -35,7 +35,7 @@ from kmemlab.process.mman import vma_page_prot
 from kmemlab.process.mmput import mmput
 from kmemlab.process.pgtable import present_ptes
 from kmemlab.process.rmap import page_add_anon_rmap
-from kmemlab.process.swap_ra import look_up_swap_cache, vma_entries
+from kmemlab.process.swap_ra import swap_cache_get_folio, vma_entries
 from kmemlab.process.task_struct import Processes
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_del
@@ -67,7 +67,7 @@ def unuse_entry(mm: MmStruct, vma: int, address: int, ptep: int, type: int) -> N
     entry = pte_to_swp_entry(layout, pte)
     if not is_swap_pte(pte) or swp_type(entry) != type:
         return
-    pfn = look_up_swap_cache(mm, vma, address, entry)
+    pfn = swap_cache_get_folio(mm, vma, address, entry)
     if pfn is None:
         pfn = swapin_readahead(page_alloc, entry, partial(vma_entries, mm, vma, address, ptep))
     if pfn is None:
