@@ -1,6 +1,7 @@
 """Copy recorded traces of real machines, with the states saved before, during and after them.
 
     collect_traces.py CAPTURES NAME …
+    collect_traces.py CAPTURES NAME:MARK …    the events up to a mark of the trace only, as NAME-until-SAMPLE
 
 CAPTURES holds one folder a trace. Of each NAME, traces/NAME gets the events (packed anew, xz), hardware.json,
 version.txt, slab_table.txt, the texts of before/ and after/ that a replay compares with, and zoneinfo.txt of each of
@@ -20,9 +21,14 @@ STATE = ("zoneinfo.txt", "buddyinfo.txt", "pagetypeinfo.txt", "slabinfo.txt", "k
 MACHINE = ("hardware.json", "version.txt", "slab_table.txt")
 
 
-def collect(trace: Path) -> None:
-    """Copy one trace."""
+def collect(trace: Path, mark: str = "") -> None:
+    """Copy one trace, or its events up to a mark: what follows is left out, but for the marks of the end."""
+    lines = gzip.decompress((trace / "events.txt.gz").read_bytes()).decode().splitlines(keepends=True)
     to = KEPT / trace.name
+    if mark:
+        to = KEPT / f"{trace.name}-until-{mark.split()[0].rpartition('/')[2]}"
+        cut = next(at for at, line in enumerate(lines) if line.endswith(f": {mark}\n")) + 1
+        lines = lines[:cut] + [line for line in lines[cut:] if "tracing_mark_write: after" in line]
     wanted = [trace / name for name in MACHINE]
     wanted += [trace / moment / name for moment in ("before", "after") for name in STATE]
     wanted += sorted(trace.glob("samples/*/zoneinfo.txt"))
@@ -30,10 +36,9 @@ def collect(trace: Path) -> None:
         copy = to / path.relative_to(trace)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    text = gzip.decompress((trace / "events.txt.gz").read_bytes())
-    (to / "events.txt.xz").write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    (to / "events.txt.xz").write_bytes(lzma.compress("".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 if __name__ == "__main__":
     for name in sys.argv[2:]:
-        collect(Path(sys.argv[1]) / name)
+        collect(Path(sys.argv[1]) / name.partition(":")[0], name.partition(":")[2])

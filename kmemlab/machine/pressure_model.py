@@ -1,0 +1,312 @@
+"""The model's memory under a trace's work: each block that the work asks for, and what stands in it.
+
+request ─▶ alloc_pages: the machine's own slow path wakes kswapd, frees pages itself, kills
+   │
+   ├▶ of a file:     filemap_add_folio      a page that the model still has in its cache is used, and not asked for
+   ├▶ of a program:  folio_add_lru          mapped once, used once
+   └▶ the kernel's:  held until it is freed
+
+The programs of a trace have no page tables here. Reclaim asks whether a page was used, and takes it away from its
+program, by the tables of mm/rmap_table.py, in which this file answers for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kmemlab.alloc.page_alloc import alloc_pages_inner
+from kmemlab.machine.pressure_tasks import TraceTasks
+from kmemlab.machine.pressure_work import Content, Kind, Step
+from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, SavedState
+from kmemlab.mm.address_space import MAX_MAPPINGS, address_space_init, filemap_get_folio
+from kmemlab.mm.context import set_task_comm
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.lru import folio_activate, folio_add_lru, folio_mark_accessed, lru_add_drain
+from kmemlab.mm.lru_list import lruvec_add_folio
+from kmemlab.mm.page_cache import filemap_add_folio, filemap_remove_folio
+from kmemlab.mm.page_free import free_pages_inner, page_zone, put_page
+from kmemlab.mm.page_mapping import anon_mapping
+from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag
+from kmemlab.mm.rmap_table import FOLIO_REFERENCED, TRY_TO_UNMAP
+from kmemlab.mm.swap_count import swap_duplicate
+from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache, free_swap_and_cache
+from kmemlab.mm.wait import folio_lock, folio_unlock
+from kmemlab.process.mm_struct import NR_ANON_VMAS
+from kmemlab.process.task_struct import Processes
+from kmemlab.process.zap import free_page_and_swap_cache
+from kmemlab.sim.kernel import invented
+from kmemlab.sim.list_head import init_list_head
+from kmemlab.types.errors import BadRequest, MustWait
+from kmemlab.types.pageflags import (
+    PG_active,
+    PG_lru,
+    PG_mlocked,
+    PG_referenced,
+    PG_swapbacked,
+    PG_unevictable,
+    PG_uptodate,
+)
+
+# Bits of /proc/kpageflags and the page flags that they tell of; dirty pages of files can't be told from others' here.
+OLD_FLAGS = {2: PG_referenced, 3: PG_uptodate, 6: PG_active, 14: PG_swapbacked, 18: PG_unevictable, 33: PG_mlocked}
+OLD_FILES = "before the trace"
+NO_VMAS = NR_ANON_VMAS  # the anon_vma of the trace's programs: no page table is found by it
+
+
+@invented("the model of a machine's memory, driven by a trace's work")
+class PressureModel:
+    """`mm` stands as the real machine stood when its trace began."""
+
+    def __init__(self, processes: Processes, state: SavedState) -> None:
+        self.mm = processes.common.mm
+        self.tasks = TraceTasks(processes, self.give_back)
+        anon_vmas = processes.common.anon_vmas
+        init_list_head(anon_vmas.same_anon_vma, anon_vmas.head(NO_VMAS))
+        self.files: dict[str, int] = {}  # a file of the trace → its mapping
+        self.young: set[int] = set()  # mapped pages that were used since reclaim asked last
+        self.content_of: dict[int, Content] = {}  # of a program: page → what stands there
+        self.swapped: set[Content] = set()  # of programs: what stands in swap
+        self.old_cached: set[int] = set()  # pages of files from before the trace
+        self.requests = self.refused = self.hits = 0
+        self.put_old_pages(state)
+
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    def put_old_pages(self, state: SavedState) -> None:
+        """Put the pages that were on the LRU lists on the model's, in the order of their frames: no other is known."""
+        mm = self.mm
+        mm.page.flags[:] = memoryview(bytes(len(mm.page.flags) * mm.page.flags.itemsize)).cast(mm.page.flags.format)
+        for start, pages, bits in state.flags:
+            if not bits >> KPF_LRU & 1:
+                continue
+            flags = sum(1 << flag for bit, flag in OLD_FLAGS.items() if bits >> bit & 1)
+            for pfn in range(start, min(start + pages, mm.page.max_pfn)):
+                mm.page.flags[pfn] = flags
+                self.put_old_page(pfn, bool(bits >> KPF_ANON & 1))
+
+    def put_old_page(self, pfn: int, anon: bool) -> None:
+        """Put one page on its list; of which file it is, nobody knows."""
+        mm, page = self.mm, self.mm.page
+        page.owned[pfn] = page.refcount[pfn] = 1
+        if not anon and not page_has_flag(page, pfn, PG_swapbacked):
+            filemap_add_folio(mm, self.mapping(OLD_FILES), pfn, pfn, 0)
+            put_page(mm, pfn)
+            folio_unlock(mm, pfn)
+            self.old_cached.add(pfn)
+            return
+        set_page_flag(page, pfn, PG_lru)
+        lruvec_add_folio(mm, pfn)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def become(self, step: Step) -> None:
+        """From now on the step's task runs, on its CPU."""
+        current = self.mm.current
+        current.cpu, current.flags = step.cpu, 0
+        if current.pid != step.pid:
+            current.pid = step.pid
+            set_task_comm(current, step.task)
+
+    def request(self, step: Step) -> None:
+        """The work asks for a block: the model's allocator finds one, if need be by reclaim."""
+        content = step.content
+        assert content is not None
+        if self.tasks.is_dead(step.pid):
+            return
+        if content.kind is Kind.ANON:
+            self.tasks.address_space(content.pid, step.task)
+        mapping = self.mapping(content.file) if content.kind is Kind.FILE else 0
+        cached = filemap_get_folio(self.mm.mappings, mapping, content.index) if mapping else None
+        if cached is not None:
+            # Linux had let it go and the model had not: here the program finds it.
+            self.hits += 1
+            folio_mark_accessed(self.mm, cached)
+            return
+        self.requests += 1
+        pfn = self.alloc(content, self.mm.numa.cpu_to_node[step.cpu])
+        if pfn is None:
+            self.refused += 1
+        elif content.kind is Kind.FILE:
+            self.bring_file(content, mapping, pfn)
+        elif content.kind is Kind.ANON:
+            self.bring_anon(content, pfn, step.task)
+        else:
+            content.page = pfn
+        self.tasks.end_killed()
+
+    def alloc(self, content: Content, nid: int) -> int | None:
+        """A block for it; None if the model has none."""
+        try:
+            return alloc_pages_inner(self.mm, content.gfp, content.order, nid)
+        except (BadRequest, MustWait):  # flags that no caller could give; a wait for what other tasks will free
+            return None
+
+    def bring_file(self, content: Content, mapping: int, pfn: int) -> None:
+        """The block is a page of a file now, read at once."""
+        mm = self.mm
+        filemap_add_folio(mm, mapping, pfn, content.index, content.gfp)
+        set_page_flag(mm.page, pfn, PG_uptodate)
+        folio_unlock(mm, pfn)
+        if content.mapped:
+            mm.page.mapcount[pfn] = 1
+            self.young.add(pfn)
+        put_page(mm, pfn)
+
+    def bring_anon(self, content: Content, pfn: int, task: str) -> None:
+        """The block is a page of a program now."""
+        page = self.mm.page
+        if not content.shared:
+            page.mapping[pfn] = anon_mapping(NO_VMAS)
+            self.tasks.count(content.pid, task, 1)
+        page.flags[pfn] |= 1 << PG_swapbacked | 1 << PG_uptodate
+        page.mapcount[pfn] = 1
+        self.young.add(pfn)
+        content.page = pfn
+        self.content_of[pfn] = content
+        folio_add_lru(self.mm, pfn)
+
+    def free(self, step: Step) -> None:
+        """The work gives a block back; what the model has let go of already is passed over."""
+        content = step.content
+        assert content is not None
+        if content.kind is Kind.FILE:
+            self.drop_file(content)
+        elif content.kind is Kind.ANON:
+            self.drop_anon(content)
+        elif content.page is not None:
+            pfn, content.page = content.page, None
+            self.drop_block(pfn, content.order)
+
+    def drop_file(self, content: Content) -> None:
+        """A page of a file goes with its file."""
+        mm = self.mm
+        mapping = self.files.get(content.file, 0)
+        pfn = filemap_get_folio(mm.mappings, mapping, content.index) if mapping else None
+        if pfn is not None:
+            self.drop_cached(pfn)
+
+    def drop_cached(self, pfn: int) -> None:
+        """Take a page out of the page cache, and free it."""
+        mm = self.mm
+        lru_add_drain(mm)
+        mm.page.mapcount[pfn] = 0
+        self.young.discard(pfn)
+        page_ref_inc(mm.page, pfn)
+        folio_lock(mm, pfn)
+        filemap_remove_folio(mm, pfn)
+        folio_unlock(mm, pfn)
+        put_page(mm, pfn)
+
+    def drop_anon(self, content: Content) -> None:
+        """A program lets go of a page."""
+        pfn, content.page = content.page, None
+        entry, content.entry = content.entry, 0
+        if entry:
+            self.swapped.remove(content)
+            self.tasks.count(content.pid, "", 0, -1)
+            free_swap_and_cache(self.mm, entry)
+        if pfn is None:
+            return
+        del self.content_of[pfn]
+        self.young.discard(pfn)
+        if not content.shared:
+            self.tasks.count(content.pid, "", -1)
+        page = self.mm.page
+        page.mapcount[pfn] = 0
+        if page.refcount[pfn] > 1:
+            lru_add_drain(self.mm)
+        free_page_and_swap_cache(self.mm, pfn)
+
+    def drop_block(self, pfn: int, order: int) -> None:
+        """A block of the kernel's, or one from before the trace, which may be on a list."""
+        mm, page = self.mm, self.mm.page
+        if page_zone(mm, pfn) is None:
+            return
+        if pfn in self.old_cached:
+            if page.mapping[pfn] == self.files[OLD_FILES] and page.index[pfn] == pfn:
+                self.drop_cached(pfn)
+            return
+        if not page.owned[pfn]:
+            page.owned[pfn] = 1 + order  # from before the trace: nobody noted who has it
+        if page_has_flag(page, pfn, PG_lru):
+            page.mapcount[pfn] = 0
+            put_page(mm, pfn)
+        elif page.owned[pfn] == 1 + order:
+            free_pages_inner(mm, pfn, order)
+
+    def activate(self, step: Step) -> None:
+        """The work used a page again."""
+        content = step.content
+        assert content is not None
+        mapping = self.files.get(content.file, 0)
+        pfn = filemap_get_folio(self.mm.mappings, mapping, content.index) if mapping else content.page
+        if pfn is not None and self.mm.page.owned[pfn]:
+            folio_activate(self.mm, pfn)
+
+    def exit(self, step: Step) -> None:
+        """A program ends."""
+        task = self.tasks.rows.get(step.pid)
+        if task is not None:
+            self.tasks.end(task)
+
+    def give_back(self, pid: int) -> None:
+        """What a program has left goes."""
+        left = [content for content in self.content_of.values() if content.pid == pid and not content.shared]
+        left += [content for content in self.swapped if content.pid == pid]
+        for content in left:
+            self.drop_anon(content)
+
+    def score(self, step: Step) -> None:
+        """Somebody makes a task more or less likely to be killed."""
+        self.tasks.set_score(step.pid, step.number)
+
+    def mapping(self, file: str) -> int:
+        """The mapping of a file of the trace."""
+        found = self.files.get(file)
+        if found is None:
+            if len(self.files) >= MAX_MAPPINGS - 64:
+                file = OLD_FILES
+            found = self.files[file] = self.files.get(file) or address_space_init(self.mm.mappings, "file")
+        return found
+
+    # -- what reclaim asks ---------------------------------------------------------------------------------------------
+
+    def folio_referenced(self, mm: Mm, pfn: int) -> tuple[int, int]:
+        """Whether a program of the trace has used a page since this was asked last."""
+        if mm is not self.mm or pfn not in self.young:
+            return 0, 0
+        self.young.discard(pfn)
+        return 1, 0
+
+    def try_to_unmap(self, mm: Mm, pfn: int) -> None:
+        """Take a page from its program."""
+        if mm is not self.mm:
+            return
+        content = self.content_of.get(pfn)
+        if content is None:
+            if not page_has_flag(mm.page, pfn, PG_swapbacked):
+                mm.page.mapcount[pfn] = 0
+        elif folio_test_swapcache(mm, pfn):
+            self.swap_out(content, pfn)
+
+    def swap_out(self, content: Content, pfn: int) -> None:
+        """A program keeps the entry of a swap area in place of the page."""
+        content.entry, content.page = folio_swap_entry(self.mm, pfn), None
+        del self.content_of[pfn]
+        self.swapped.add(content)
+        swap_duplicate(self.mm, content.entry)
+        self.mm.page.mapcount[pfn] = 0
+        self.tasks.count(content.pid, "", -1, 1)
+        put_page(self.mm, pfn)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While this lasts reclaim asks here, too."""
+        FOLIO_REFERENCED.append(self.folio_referenced)
+        TRY_TO_UNMAP.append(self.try_to_unmap)
+        try:
+            yield
+        finally:
+            FOLIO_REFERENCED.remove(self.folio_referenced)
+            TRY_TO_UNMAP.remove(self.try_to_unmap)

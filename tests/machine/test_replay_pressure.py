@@ -1,0 +1,284 @@
+"""Replay under pressure: given what programs did, the model reclaims when and as much as Linux did."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+
+import pytest
+
+from kmemlab.cli import main
+from kmemlab.machine.pressure_counters import kept_back
+from kmemlab.machine.pressure_replay import WakeUp
+from kmemlab.machine.pressure_report import PressureReport, matched, replay_pressure
+from kmemlab.machine.pressure_sched import CREDIT, GRANULARITY, SLICE, FairShares
+from kmemlab.machine.pressure_work import Act, Kind, Step, WorkReader, victim_of
+from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
+from kmemlab.mm.globals import Mm
+from kmemlab.mm.node import PglistData
+from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone_watermark_ok import zone_watermark_ok
+from kmemlab.reclaim.kswapd import balance_pgdat
+from kmemlab.sim.livepatch import livepatch
+from kmemlab.types.errors import BadCapture
+from tests.machine.traces import TRACES
+
+KEYS = (
+    "mean_abs_error_pages", "managed_pages", "reclaimed", "reclaimed_real", "wakeups_matched", "wakeups_real",
+    "wakeups_extra", "oom_victim", "oom_victim_real",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def oom() -> PressureReport:
+    return replay_pressure(TRACES / "oom-192m")
+
+
+@pytest.fixture(scope="module")
+def files() -> PressureReport:
+    return replay_pressure(TRACES / "files-128m-until-002")
+
+
+# -- real machines -----------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_runs_out_of_memory(oom: PressureReport) -> None:
+    assert oom.mean_abs_error_pages <= 0.02 * oom.managed_pages
+    assert abs(oom.facts["reclaimed"] - 6145) <= 0.15 * 6145
+    assert oom.facts["reclaimed_real"] == 6145  # pgsteal_kswapd + pgsteal_direct of after/vmstat.txt
+    assert oom.wakeups_matched >= 0.9 * 22
+    assert len(oom.wakeups_linux) == 22
+    assert oom.facts["oom_victim"] == oom.facts["oom_victim_real"] == 113
+
+
+def test_a_machine_that_reads_more_than_it_has_room_for(files: PressureReport) -> None:
+    assert files.mean_abs_error_pages <= 0.02 * files.managed_pages
+    assert abs(files.facts["reclaimed"] - files.facts["reclaimed_real"]) <= 0.15 * files.facts["reclaimed_real"]
+    assert files.wakeups_matched >= 0.85 * len(files.wakeups_linux)
+    assert files.wakeups_extra <= 0.25 * len(files.wakeups_linux)
+    assert [mark for mark, _, _, _ in files.samples] == [f"samples/00{at} begin" for at in range(3)]
+
+
+def does_nothing(mm: Mm, pgdat: PglistData, order: int, highest_zoneidx: int) -> int:
+    return order
+
+
+@pytest.mark.parametrize("name", ["oom-192m", "files-128m-until-002"])
+def test_without_kswapd_it_fails(name: str) -> None:
+    with livepatch(balance_pgdat, does_nothing):
+        misses = replay_pressure(TRACES / name).misses
+    assert {"mean_abs_error_pages", "wakeups_matched"} <= set(misses)
+
+
+def never_high(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+    return bool(zone_watermark_ok.original(zone, order, 2 * mark, highest_zoneidx, alloc_flags))  # type: ignore[attr-defined]
+
+
+def test_with_a_kswapd_that_frees_too_much_it_fails() -> None:
+    with livepatch(zone_watermark_ok, never_high):
+        assert replay_pressure(TRACES / "files-128m-until-002").misses
+
+
+def test_the_same_trace_gives_the_same_run(files: PressureReport) -> None:
+    again = replay_pressure(TRACES / "files-128m-until-002")
+    assert again.curve == files.curve
+    assert again.wakeups == files.wakeups
+
+
+def test_the_curve_goes_on_in_time_and_ends_where_the_facts_say(oom: PressureReport) -> None:
+    assert all(
+        first.time <= then.time and first.reclaimed <= then.reclaimed and first.wakeups <= then.wakeups
+        for first, then in pairwise(oom.curve)
+    )
+    assert oom.curve[-1].reclaimed <= oom.facts["reclaimed"]
+    low, middle, high = oom.watermarks
+    assert 0 < low < middle < high
+
+
+def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    trace = str(TRACES / "files-128m-until-002")
+    assert main(["replay", trace, "--pressure", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(KEYS) <= set(told)
+    assert told["oom_victim"] is None
+    assert main(["replay", trace, "--pressure"]) == 0
+    text = capsys.readouterr().out
+    assert "pages reclaimed; Linux: 7,436" in text
+    assert "nobody" in text
+
+
+def test_a_trace_of_another_kernel_is_refused() -> None:
+    with pytest.raises(BadCapture):
+        replay_pressure(TRACES.parent / "machines")
+
+
+# -- what the work did -------------------------------------------------------------------------------------------------
+
+
+def line(event: str, fields: str, task: str = "cat-7", flags: str = ".....") -> str:
+    return f"{task:>20} [000] {flags} {1.0:12.6f}: {event}: {fields}"
+
+
+def page(pfn: int, gfp: str = "GFP_KERNEL") -> str:
+    return f"page=ffffea{pfn * 64:010x} pfn=0x{pfn:x} order=0 migratetype=0 gfp_flags={gfp}"
+
+
+def freed(pfn: int) -> str:
+    return f"page=ffffea{pfn * 64:010x} pfn=0x{pfn:x} order=0"
+
+
+def events(*lines: str) -> list[TraceEvent]:
+    bad = SkippedLines()
+    found = list(read_events(lines, bad))
+    assert not bad.count
+    return found
+
+
+def steps(*lines: str, used: tuple[int, ...] = ()) -> list[Step]:
+    pages = bytearray(64)
+    for pfn in used:
+        pages[pfn] = 1
+    return WorkReader(events(*lines), pages).steps()
+
+
+def acts(found: list[Step]) -> list[Act]:
+    return [step.act for step in found if step.act is not Act.EXIT]
+
+
+def test_requests_and_frees_of_programs_are_work() -> None:
+    found = steps(line("mm_page_alloc", page(5)), line("mm_page_free", freed(5)))
+    assert acts(found) == [Act.REQUEST, Act.FREE]
+    assert found[0].content is found[1].content
+    assert found[0].content is not None
+    assert found[0].content.kind is Kind.KERNEL
+
+
+def test_what_kswapd_frees_is_dropped_but_not_what_interrupts_free_meanwhile() -> None:
+    alloc = line("mm_page_alloc", page(5))
+    assert acts(steps(alloc, line("mm_page_free", freed(5), "kswapd0-37"))) == [Act.REQUEST]
+    assert acts(steps(alloc, line("mm_page_free", freed(5), "kswapd0-37", "..s1."))) == [Act.REQUEST, Act.FREE]
+
+
+def test_what_a_task_frees_in_direct_reclaim_is_dropped() -> None:
+    found = steps(
+        line("mm_page_alloc", page(5)),
+        line("mm_page_alloc", page(6)),
+        line("mm_vmscan_direct_reclaim_begin", "order=0 gfp_flags=GFP_KERNEL"),
+        line("mm_page_free", freed(5)),
+        line("mm_page_free", freed(6), "dog-8"),
+        line("mm_vmscan_direct_reclaim_end", "nr_reclaimed=1"),
+        line("mm_page_alloc", page(5)),
+        line("mm_page_free", freed(5)),
+    )
+    assert acts(found) == [Act.REQUEST, Act.REQUEST, Act.FREE, Act.REQUEST, Act.FREE]
+
+
+def test_of_a_victim_only_the_request_that_was_under_way_counts() -> None:
+    found = steps(
+        line("mm_page_alloc", page(5)),
+        line("mark_victim", "pid=7 comm=cat total-vm=1kB anon-rss=1kB"),
+        line("mm_page_alloc", page(6)),
+        line("mm_page_alloc", page(9, "GFP_NOWAIT")),
+        line("mm_page_free", freed(5)),
+    )
+    assert acts(found) == [Act.REQUEST, Act.REQUEST]
+    assert victim_of(events(line("mark_victim", "pid=7 comm=cat"))) == 7
+    assert victim_of([]) is None
+
+
+def test_later_events_tell_what_a_page_was_for() -> None:
+    found = steps(
+        line("mm_page_alloc", page(5)),
+        line("mm_filemap_add_to_page_cache", "dev 254:0 ino c pfn=0x5 ofs=8192 order=0"),
+        line("mm_page_alloc", page(6)),
+        line("mm_lru_insertion", "folio=ffffea0000000180 pfn=0x6 lru=0 flags=Ma bd "),
+        line("mm_page_alloc", page(7)),
+    )
+    kinds = [(step.content.kind, step.content.file, step.content.index) for step in found if step.content]
+    assert kinds == [(Kind.FILE, "254:0 c", 2), (Kind.ANON, "", 0), (Kind.KERNEL, "", 0)]
+
+
+def test_who_mapped_some_pages_of_a_file_mapped_all_that_it_read() -> None:
+    def read_of(pfn: int, task: str) -> list[str]:
+        return [
+            line("mm_page_alloc", page(pfn), task),
+            line("mm_filemap_add_to_page_cache", f"dev 254:0 ino c pfn=0x{pfn:x} ofs={pfn << 12} order=0", task),
+        ]
+
+    inserted = line("mm_lru_insertion", "folio=ffffea0000000180 pfn=0x5 lru=2 flags=Mf  d ", "cat-7")
+    found = steps(*read_of(5, "cat-7"), *read_of(6, "cat-7"), *read_of(7, "dog-8"), inserted)
+    assert [step.content.mapped for step in found if step.content] == [True, True, False]
+
+
+def test_pages_from_before_the_trace_are_the_same_in_the_model_until_they_are_used_anew() -> None:
+    found = steps(
+        line("mm_page_free", freed(3)), line("mm_page_free", freed(4)), line("mm_page_free", freed(3)), used=(3,)
+    )
+    assert [(step.act, step.content.page) for step in found if step.content] == [(Act.FREE, 3)]
+
+
+def test_a_task_that_is_last_heard_of_giving_back_has_ended() -> None:
+    found = steps(line("mm_page_alloc", page(5)), line("mm_page_free", freed(5)), line("mm_page_alloc", page(6), "a-9"))
+    assert [(step.act, step.pid) for step in found if step.act is Act.EXIT] == [(Act.EXIT, 7)]
+
+
+# -- comparing, counters, shares of the CPU ----------------------------------------------------------------------------
+
+
+def largest_pairing(model: list[WakeUp], linux: list[WakeUp]) -> int:
+    """Kuhn's algorithm: no pairing has more pairs."""
+    near = [
+        [at for at, mine in enumerate(model)
+         if abs(mine.time - theirs.time) <= 0.02 or abs(mine.requests - theirs.requests) <= 64]
+        for theirs in linux
+    ]  # fmt: skip
+    partner: dict[int, int] = {}
+
+    def place(theirs: int, tried: set[int]) -> bool:
+        for mine in near[theirs]:
+            if mine not in tried:
+                tried.add(mine)
+                if mine not in partner or place(partner[mine], tried):
+                    partner[mine] = theirs
+                    return True
+        return False
+
+    return sum(place(theirs, set()) for theirs in range(len(linux)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_wakeups_are_paired_as_well_as_can_be(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def some() -> list[WakeUp]:
+        times = sorted(rng.uniform(0, 0.5) for _ in range(rng.randrange(0, 25)))
+        return [WakeUp(at, int(at * 3000)) for at in times]
+
+    model, linux = some(), some()
+    assert matched(model, linux) == largest_pairing(model, linux)
+
+
+def test_a_cpu_adds_up_its_changes_when_they_are_more_than_the_threshold() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        threshold, kept, change = rng.randrange(1, 9), 0, rng.randrange(-40, 40)
+        expected = kept
+        for _ in range(abs(change)):
+            expected += 1 if change > 0 else -1
+            if abs(expected) > threshold:
+                expected = 0
+        assert kept_back(kept, change, threshold) == expected
+
+
+def test_a_sleeper_goes_first_and_a_thread_that_had_much_waits() -> None:
+    shares = FairShares()
+    shares.work_runs(0.0)
+    shares.kswapd_woken(0.010)
+    assert shares.vruntime == pytest.approx(0.010 - CREDIT)
+    assert shares.gives_way(0.010)
+    shares.kswapd_ran(CREDIT - GRANULARITY / 2)
+    shares.work_runs(0.010)
+    shares.kswapd_woken(0.010)
+    assert not shares.gives_way(0.010)
+    assert shares.gives_way(0.010 + SLICE)
