@@ -76,12 +76,8 @@ class PressureModel:
     def put_old_pages(self, state: SavedState) -> None:
         """Put the pages that were on the LRU lists on the model's, in the order of their frames: no other is known."""
         mm = self.mm
-<<<<<<< HEAD
         for pfn in range(mm.page.max_pfn):
             mm.page.flags[pfn] = 0  # what the model's own boot left there
-=======
-        mm.page.flags[:] = memoryview(bytes(len(mm.page.flags) * mm.page.flags.itemsize)).cast(mm.page.flags.format)
->>>>>>> 9f8914aea40e3bb4c0f869c1e926ee7740550e01
         for start, pages, bits in state.flags:
             if not bits >> KPF_LRU & 1:
                 continue
