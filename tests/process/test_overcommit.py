@@ -83,8 +83,10 @@ def test_a_guess_refuses_only_what_is_larger_than_the_machine(machine: Machine) 
     for _ in range(3):
         machine.mmap(pid, total)
     assert committed(machine) > 3 * total // PAGE
-    machine.kernel.mm.total_swap_pages = 1
-    machine.mmap(pid, total + PAGE)
+    machine.swapon(10)  # nine pages and a header
+    machine.mmap(pid, total + 9 * PAGE)
+    with pytest.raises(OutOfMemory, match="can't be promised"):
+        machine.mmap(pid, total + 10 * PAGE)
     machine.sysctl("vm.overcommit_memory", 1)
     machine.mmap(pid, 1 << 40)
     machine.check()
