@@ -143,6 +143,7 @@ VM_TABLE |= {
 HIGHMEM_IS_DIRTYABLE = {"vm.highmem_is_dirtyable": plain(Mm.vm_highmem_is_dirtyable, most=1)}
 LOWMEM_RESERVE_RATIO = "vm.lowmem_reserve_ratio"
 THP_ENABLED = "kernel/mm/transparent_hugepage/enabled"
+VMA_RA_ENABLED = "kernel/mm/swap/vma_ra_enabled"
 SHOWN = {
     "kernel/debug/extfrag/extfrag_index": extfrag_index,
     "kernel/debug/extfrag/unusable_index": unusable_index,
@@ -208,6 +209,17 @@ def enabled_store(kernel: Kernel, text: str | None) -> str:
     return " ".join(f"[{mode}]" if mm.transparent_hugepage == number else mode for mode, number in THP_MODES.items())
 
 
+@kernel("mm/swap_state.c", "vma_ra_enabled_store", formerly=("vma_ra_enabled_show",))
+def vma_ra_enabled(kernel: Kernel, text: str | None) -> str:
+    """Choose whether pages are read ahead from swap by address where no disk has an arm. Raises `BadRequest`."""
+    if text is not None:
+        word = text.strip().lower()
+        if word[:1] not in ("y", "t", "1", "n", "f", "0") and word not in ("on", "off"):
+            raise BadRequest(f"{text!r} is neither yes nor no", where="sysfs", remedy="write true or false")
+        kernel.mm.swap.enable_vma_readahead = int(word[:1] in ("y", "t", "1") or word == "on")
+    return "true" if kernel.mm.swap.enable_vma_readahead else "false"
+
+
 @invented("the file system finds the file, and the file knows its own functions")
 def sysfs_file(kernel: Kernel, name: str, text: str | None) -> str:
     """Read a file of /sys, or write it; gives what stands in it then.
@@ -220,7 +232,11 @@ def sysfs_file(kernel: Kernel, name: str, text: str | None) -> str:
         if text is not None:
             raise BadRequest(f"{name} can only be read", where="sysfs", remedy="leave the value out")
         return SHOWN[path](kernel.mm)
+    if path == VMA_RA_ENABLED:
+        return vma_ra_enabled(kernel, text)
     files = [THP_ENABLED, *SHOWN] if boot_cpu_has(kernel.boot, "pse") else [*SHOWN]
     if path not in files:
-        raise BadRequest(f"there is no file {name!r}", where="sysfs", remedy=f"choose one of {', '.join(files)}")
+        raise BadRequest(
+            f"there is no file {name!r}", where="sysfs", remedy=f"choose one of {', '.join([*files, VMA_RA_ENABLED])}"
+        )
     return enabled_store(kernel, text)

@@ -45,7 +45,7 @@ from kmemlab.types.units import PAGE_SHIFT
 @kernel(
     "mm/memory.c",
     "do_swap_page",
-    left_out="devices that are done at once or want stable pages, KSM, memcg; its last step, do_wp_page, is the caller's",
+    left_out="devices that are done at once or want stable pages, KSM, memcg; do_wp_page at its end is the caller's",
     lock="the page table's lock",
 )
 def do_swap_page(mm: MmStruct, vma: int, address: int, ptep: int, flags: int) -> tuple[int, bool]:

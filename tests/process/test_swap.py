@@ -13,7 +13,7 @@ from kmemlab.machine.procfs import meminfo
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.swap_info import SWAP_HAS_CACHE
 from kmemlab.mm.swap_state import total_swapcache_pages
-from kmemlab.mm.swapops import pte_swp_exclusive, pte_to_swp_entry, swp_offset
+from kmemlab.mm.swapops import is_swap_pte, pte_swp_exclusive, pte_to_swp_entry, swp_offset
 from kmemlab.mm.vm_event import PGMAJFAULT, PSWPIN, PSWPOUT, SWAP_RA, SWAP_RA_HIT
 from kmemlab.mm.vmstat import NODE_STAT_NAMES
 from kmemlab.process.madvise import MADV_COLD, MADV_DONTNEED, MADV_PAGEOUT
@@ -388,6 +388,30 @@ def test_vma_read_ahead_follows_the_addresses() -> None:
         machine.user_read(pid, address + nth * PAGE, 1)
     assert event(machine, SWAP_RA) == event(machine, SWAP_RA_HIT) > 48
     machine.check()
+
+
+def test_solid_state_without_vma_read_ahead_reads_by_the_slots() -> None:
+    machine = with_swap(solid_state=True)
+    name = "/sys/kernel/mm/swap/vma_ra_enabled"
+    assert machine.sysfs(name) == "true"
+    assert machine.sysfs(name, "0") == "false"
+    with pytest.raises(BadRequest):
+        machine.sysfs(name, "perhaps")
+    pid, address = process(machine, 64)
+    swap_out(machine, pid, address, 64)
+    machine.user_read(pid, address + 20 * PAGE, 1)
+    there = [nth for nth in range(64) if swap_cached(machine, pid, address + nth * PAGE)]
+    slots = sorted(swp_offset(entry_of(machine, pid, address + nth * PAGE)) for nth in there)
+    assert len(slots) == 7  # and the one that was wanted
+    assert slots[-1] - slots[0] <= 7
+    assert slots[0] // 8 == slots[-1] // 8
+    machine.check()
+
+
+def swap_cached(machine: Machine, pid: int, address: int) -> bool:
+    """Whether a page is swapped out, and in the swap cache."""
+    pte = pte_of(machine, pid, address)
+    return is_swap_pte(pte) and bool(usage(machine, swp_offset(entry_of(machine, pid, address))) & SWAP_HAS_CACHE)
 
 
 def test_page_cluster_0_reads_one_page_at_a_time() -> None:
