@@ -8,7 +8,7 @@ shared        Shmem                                 files that live in memory al
 buff/cache    Buffers + Cached + SReclaimable       the disk's own blocks, pages of files, slabs that can shrink
 available     MemAvailable                          free, and what of buff/cache could go, without the reserves
 
-used + free is less than total where there is cache, and used + free + buff/cache may be more or less: the columns overlap.
+With cache, used + free is less than total; used + free + buff/cache may be more or less: the columns overlap.
 """
 
 from __future__ import annotations

@@ -59,6 +59,8 @@ class PglistData(Struct):
     kswapd_highest_zoneidx = Cell()
     kswapd_failures = Cell()  # how often in a row it could free nothing
     flags = Cell()  # PGDAT_…
+    nr_writeback_throttled = Cell()  # how many wait for the disk while they free pages
+    nr_reclaim_start = Cell()  # nr_throttled_written when the first of them began to
     # ours, as kswapd is called again each jiffy: until when it sleeps lightly (0: it does not), and its local variables
     kswapd_sleep_until = Cell()
     kswapd_reclaim_order = Cell()

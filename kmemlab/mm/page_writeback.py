@@ -33,6 +33,7 @@ NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
 NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
 NR_DIRTIED = NODE_STAT_NAMES.index("nr_dirtied")
 NR_WRITTEN = NODE_STAT_NAMES.index("nr_written")
+NR_THROTTLED_WRITTEN = NODE_STAT_NAMES.index("nr_throttled_written")
 NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
 
 
@@ -101,7 +102,10 @@ def folio_end_writeback(mm: Mm, pfn: int) -> None:
     if not page_has_flag(mm.page, pfn, PG_swapbacked):
         xa_clear_mark(mm.mappings.i_pages, mm.page.mapping[pfn], mm.page.index[pfn], PAGECACHE_TAG_WRITEBACK)
     count_pending(mm, pfn, NR_WRITEBACK, -1)
-    folio_pgdat(mm, pfn).vm_stat[NR_WRITTEN] += 1
+    pgdat = folio_pgdat(mm, pfn)
+    pgdat.vm_stat[NR_WRITTEN] += 1
+    if pgdat.nr_writeback_throttled:
+        pgdat.vm_stat[NR_THROTTLED_WRITTEN] += 1
     put_page(mm, pfn)
 
 

@@ -15,9 +15,10 @@ from kmemlab.mm.context import HZ, PF_KTHREAD
 from kmemlab.mm.globals import NR_RECLAIM_WAITS, Mm
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
 from kmemlab.mm.node import PglistData
+from kmemlab.mm.page_writeback import NR_THROTTLED_WRITTEN
 from kmemlab.mm.vmstat import ZONE_STAT_NAMES
 from kmemlab.mm.wait import io_schedule
-from kmemlab.reclaim.scan_control import ScanControl, current_is_kswapd, zone_reclaimable_pages
+from kmemlab.reclaim.scan_control import SWAP_CLUSTER_MAX, ScanControl, current_is_kswapd, zone_reclaimable_pages
 from kmemlab.sim.kernel import invented, kernel
 
 NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
@@ -48,17 +49,30 @@ def skip_throttle_noprogress(mm: Mm, pgdat: PglistData) -> bool:
     return 2 * write_pending <= sum(zone_reclaimable_pages(mm, zone) for zone in zones)
 
 
-@kernel("mm/vmscan.c", "reclaim_throttle", left_out="being woken before the time is over")
+@kernel("mm/vmscan.c", "reclaim_throttle", left_out="being woken by others who made progress")
 def reclaim_throttle(mm: Mm, pgdat: PglistData, reason: int) -> None:
     """Whoever frees pages waits some jiffies for the disk, or for others; kernel threads but kswapd don't."""
     if mm.current.flags & PF_KTHREAD and not current_is_kswapd(mm):
         return
     if reason in (Throttle.NOPROGRESS, Throttle.CONGESTED) and skip_throttle_noprogress(mm, pgdat):
         return
-    timeout = TIMEOUTS[Throttle(reason)]
-    for _ in range(timeout):
+    start = mm.current.jiffies
+    if reason == Throttle.WRITEBACK:
+        if not pgdat.nr_writeback_throttled:
+            pgdat.nr_reclaim_start = pgdat.vm_stat[NR_THROTTLED_WRITTEN]
+        pgdat.nr_writeback_throttled += 1
+    while mm.current.jiffies < start + TIMEOUTS[Throttle(reason)] and not enough_written(pgdat):
         io_schedule(mm)
-    note_wait(mm, reason, timeout)
+    if reason == Throttle.WRITEBACK:
+        pgdat.nr_writeback_throttled -= 1
+    note_wait(mm, reason, mm.current.jiffies - start)
+
+
+@kernel("mm/vmscan.c", "__acct_reclaim_writeback", left_out="the counter: whoever ends a write keeps it", traced=False)
+def enough_written(pgdat: PglistData) -> bool:
+    """Whether the disk has written 32 pages for each who waits for it, so that they need not wait any longer."""
+    written = pgdat.vm_stat[NR_THROTTLED_WRITTEN] - pgdat.nr_reclaim_start
+    return bool(pgdat.nr_writeback_throttled) and written > SWAP_CLUSTER_MAX * pgdat.nr_writeback_throttled
 
 
 @kernel("mm/vmscan.c", "consider_reclaim_throttle", left_out="waking those who wait already")

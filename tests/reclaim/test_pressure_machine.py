@@ -1,4 +1,4 @@
-"""Files, requests and tunables at random on a machine of 20 MiB: nothing is lost, all counters agree, all comes to an end."""
+"""Files, requests and tunables at random on a machine of 20 MiB: nothing is lost, all counters agree, and all ends."""
 
 from __future__ import annotations
 

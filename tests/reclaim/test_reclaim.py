@@ -279,6 +279,12 @@ def test_where_all_waits_for_the_disk_a_task_waits_too(machine):
     with running_as(mm, "kswapd0", PF_KTHREAD | PF_KSWAPD):
         reclaim_throttle(mm, pgdat, Throttle.WRITEBACK)
     assert reclaim_waits(mm)["WRITEBACK"] == (1, HZ // 10)
+    assert stat(machine, "nr_throttled_written") == 0
+    mm.wb_start_all = 1
+    with running_as(mm, "kswapd0", PF_KTHREAD | PF_KSWAPD):
+        reclaim_throttle(mm, pgdat, Throttle.WRITEBACK)
+    assert 32 < stat(machine, "nr_throttled_written") <= stat(machine, "nr_written")
+    assert reclaim_waits(mm)["WRITEBACK"][1] < 2 * (HZ // 10)  # 32 pages were written: time to look again
 
 
 def test_kswapd_stops_as_soon_as_a_zone_is_above_its_high_mark(machine):
