@@ -31,6 +31,9 @@ class CompactResult(IntEnum):
     CONTENDED = 7  # it was stopped
     SUCCESS = 8  # there is such a block
 
+    def __repr__(self) -> str:
+        return f"COMPACT_{self.name}"
+
 
 @kernel("include/linux/compaction.h", "compact_gap", traced=False)
 def compact_gap(order: int) -> int:
