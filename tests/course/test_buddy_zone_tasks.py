@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from kmemlab.course.answer import Answer as Handed
 from kmemlab.course.desk import result_of
+from kmemlab.course.judge import judge_case
 from kmemlab.course.student import Student
 from kmemlab.course.tasks import buddy_fallback as lend
 from kmemlab.course.tasks import buddy_fragmented as told
@@ -200,9 +203,9 @@ WRONG = [
     ("buddy.fallback", fallback(whole=True), lend.SPREAD, "Movable pages"),
     ("buddy.fallback", fallback(say=False), lend.SAYS, "free: pfn 8 order 0"),
     ("buddy.steal", steal(reserve=False), steal_laws.RESERVED, "of a pageblock that is HighAtomic"),
-    ("buddy.steal", steal(pageblocks=False), steal_laws.WHOLE_BLOCKS, "order 10"),
-    ("buddy.steal", steal(least=257), steal_laws.HALF, "64 pages free, 256 movable"),
-    ("buddy.steal", steal(late=True), steal_laws.HALF, "64 pages free, 257 movable"),
+    ("buddy.steal", steal(pageblocks=False), steal_laws.WHOLE_BLOCKS, "order 9"),
+    ("buddy.steal", steal(least=257), steal_laws.HALF, "192 pages free, 256 movable"),
+    ("buddy.steal", steal(late=True), steal_laws.HALF, "68 pages free, 444 movable"),
     ("buddy.steal", steal(alike=False), steal_laws.HALF, "movable"),
     ("buddy.steal", steal(boost=False), steal_laws.BOOST, "whole_block is False"),
     ("buddy.steal", steal(alone=True), steal_laws.HALF, "256 pages free"),
@@ -256,6 +259,7 @@ def test_the_machine_runs_through_all_three_functions_both_ways() -> None:
         before = get_pageblock_migratetype(zone.page, pfn)
         steal_suitable_fallback.original(mm, zone, pfn, alloc_flags, start_migratetype, whole_block)
         seen.add(("changed hands", get_pageblock_migratetype(zone.page, pfn) != before))
+        seen.add(("movable pages took a whole pageblock", bool(whole_block)) if start_migratetype == 1 else ("", 0))
 
     def asked(zone: Any, order: int, mark: int, highest_zoneidx: int, alloc_flags: int, free_pages: int) -> bool:
         result = zone_watermark_ok_inner.original(zone, order, mark, highest_zoneidx, alloc_flags, free_pages)
@@ -270,8 +274,24 @@ def test_the_machine_runs_through_all_three_functions_both_ways() -> None:
     ):
         for seed in range(3):
             list(pressure(Machine.boot("tiny-128m"), seed))
-    names = ("changed hands", "single page", "several pages", "urgent")
+    names = ("changed hands", "movable pages took a whole pageblock", "single page", "several pages", "urgent")
     assert {(name, value) for name in names for value in (False, True)} | {("fallback", True)} <= seen
+
+
+def test_the_machine_finds_wrong_answers_that_small_cases_would_let_pass() -> None:
+    for name, answer in (
+        ("buddy.fallback", fallback(movable=False)),
+        ("buddy.fallback", fallback(lenders=SWAPPED)),
+        ("buddy.steal", steal(alone=True)),
+        ("buddy.watermark", watermark(equal=True)),
+        ("buddy.watermark", watermark(hard=True)),
+    ):
+        task = load_all().find(name)
+        last = max(task.cases(None, Random(1)), key=lambda case: case.size)
+        assert isinstance(last.value, int)
+        verdict = judge_case(task, Handed(answer), last)
+        assert verdict is not None, name
+        assert verdict.law == "the machine goes on as with the kernel's own"
 
 
 def test_indices_are_what_real_kernels_printed() -> None:

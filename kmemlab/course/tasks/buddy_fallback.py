@@ -140,6 +140,7 @@ def cases_fallback(_given: None, rng: Random) -> list[Case]:
                 f"{', with ALLOC_NOFRAGMENT' if nofragment else ''}; free: {told(free)}",
                 (wanted, order, free, nofragment),
                 10 * len(free) + order + 5 * nofragment,
+                points=3 if wanted == M or nofragment else 1,
             )
             for wanted, order, free, nofragment in SMALL + drawn
         ),
@@ -162,5 +163,6 @@ register(
         ),
         judge_fallback,
         cases_fallback,
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )

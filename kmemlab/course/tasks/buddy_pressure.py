@@ -19,7 +19,7 @@ from kmemlab.mm.zone import (
     set_pageblock_migratetype,
 )
 from kmemlab.types.errors import OutOfMemory
-from kmemlab.types.gfp import __GFP_RECLAIMABLE, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from kmemlab.types.gfp import __GFP_RECLAIMABLE, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT
 from kmemlab.types.migratetype import MIGRATE_TYPES, MIGRATETYPE_NAMES
 from kmemlab.types.pageflags import PG_lru
 
@@ -30,31 +30,56 @@ KINDS = {
     "Movable": GFP_HIGHUSER_MOVABLE,
     "Reclaimable": GFP_KERNEL | __GFP_RECLAIMABLE,
     "urgent": GFP_ATOMIC,
+    "hasty": GFP_NOWAIT,
 }
 
+KERNEL_BLOCKS, LAST_REQUESTS = 200, 160
 Block = tuple[int, int, int]  # pfn, order, type
 
 
-def pressure(machine: Machine, seed: int, steps: int = 220) -> Iterator[str]:
-    """Fill the machine with movable blocks, let some go, then ask for every kind until little is left."""
+def pressure(machine: Machine, seed: int, steps: int = 200) -> Iterator[str]:
+    """Fill the machine with movable blocks, let some go, ask for every kind; then go on with next to nothing."""
     rng = Random(seed)
-    held: list[tuple[int, int]] = []
+    machine.sysctl("vm.watermark_boost_factor", 0)  # else the zones would refuse long before lists are empty
+    held: list[tuple[int, int, str]] = []
     while (pfn := asked(machine, GFP_HIGHUSER_MOVABLE, 5)) is not None:
-        held.append((pfn, 5))
+        held.append((pfn, 5, "Movable"))
     yield f"{len(held)} requests of order 5 to fill the machine"
     for _ in range(len(held) // 8):
-        machine.free_pages(*held.pop(rng.randrange(len(held))))
+        machine.free_pages(*held.pop(rng.randrange(len(held)))[:2])
     for step in range(steps):
         if rng.random() < 0.45 - 0.4 * step / steps:
-            pfn, order = held.pop(rng.randrange(len(held)))
+            pfn, order, _ = held.pop(rng.randrange(len(held)))
             machine.free_pages(pfn, order)
             yield f"free_pages({pfn}, {order})"
-            continue
-        kind, order = rng.choice(sorted(KINDS)), rng.choice((0, 0, 1, 2, 3, 4, 6))
-        found = asked(machine, KINDS[kind], order)
-        if found is not None:
-            held.append((found, order))
-        yield f"{kind} request of order {order} → {'nothing' if found is None else f'pfn {found}'}"
+        else:
+            yield request(machine, held, rng.choice(sorted(KINDS)), rng.choice((0, 0, 1, 2, 3, 4, 6)))
+    yield from scarce(machine, held, rng)
+
+
+def scarce(machine: Machine, held: list[tuple[int, int, str]], rng: Random) -> Iterator[str]:
+    """Nothing is left but small blocks of the kernel's kind, between others that it holds; then all ask."""
+    kernel = [asked(machine, KINDS["Unmovable"], 2) for _ in range(KERNEL_BLOCKS)]
+    while asked(machine, GFP_HIGHUSER_MOVABLE, 0) is not None:
+        pass
+    for pfn in kernel[::2]:
+        if pfn is not None:
+            machine.free_pages(pfn, 2)
+    yield f"{KERNEL_BLOCKS} blocks for the kernel, all other pages for programs, and every second block given back"
+    for _ in range(LAST_REQUESTS):
+        yield request(machine, held, "Movable", rng.choice((0, 0, 1, 2)))
+    for _ in range(LAST_REQUESTS):
+        yield request(
+            machine, held, rng.choice(("urgent", "hasty", "urgent", "Unmovable", "Movable")), rng.choice((0, 0, 1))
+        )
+
+
+def request(machine: Machine, held: list[tuple[int, int, str]], kind: str, order: int) -> str:
+    """Ask for a block, note who holds it, and tell what it came to."""
+    found = asked(machine, KINDS[kind], order)
+    if found is not None:
+        held.append((found, order, kind))
+    return f"{kind} request of order {order} → {'nothing' if found is None else f'pfn {found}'}"
 
 
 def asked(machine: Machine, gfp: int, order: int) -> int | None:

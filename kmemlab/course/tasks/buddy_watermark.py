@@ -139,5 +139,6 @@ register(
         ),
         judge_watermark,
         cases_watermark,
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )
