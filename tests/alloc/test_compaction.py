@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from kmemlab.alloc.compaction import (
@@ -419,8 +421,7 @@ def test_the_migrate_scanner_goes_as_a_recorded_one():
     for low, end, scanned, taken, _ in seen:
         assert low // BLOCK == (end - 1) // BLOCK
         assert taken <= scanned <= end - low
-    pairs = list(zip(seen, seen[1:], strict=False))
     assert any(
         first[3] == 32 < second[3] and (second[0], second[1]) == (first[1], first[0] // BLOCK * BLOCK + BLOCK)
-        for first, second in pairs
+        for first, second in pairwise(seen)
     )
