@@ -53,4 +53,32 @@ QUIZ = quiz(
         },
         right="no two free pages are buddies",
     ),
+    question(
+        "Unmovable pages are wanted, and their lists are empty. Both lenders have blocks of order 2 and of order 8. "
+        "Which is taken over?",
+        {
+            "order 2": "That would do; but with each such block another pageblock gets mixed.",
+            "order 8": "The largest: its pageblock is mostly free, and may change hands as a whole.",
+            "none": "An empty list is what fallback is for.",
+        },
+        right="order 8",
+    ),
+    question(
+        "The min mark of a zone is 200 pages, and 150 are free. Who may still have a single page?",
+        {
+            "nobody": "Below min are reserves, and they are there for somebody.",
+            "GFP_KERNEL": "It may wait, so it has to: memory must be freed first.",
+            "GFP_ATOMIC": "It goes down to three eighths of the mark: 75 pages.",
+        },
+        right="GFP_ATOMIC",
+    ),
+    question(
+        "Two gigabytes are free, no block is larger than order 3, and extfrag_index says 0.99 for order 9. What helps?",
+        {
+            "freeing more memory": "There is plenty. It lies in crumbs.",
+            "compaction": "Movable pages are moved to one end, until the free ones lie in a row.",
+            "a larger min_free_kbytes": "More would be kept free, but no less scattered.",
+        },
+        right="compaction",
+    ),
 )
