@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.check_zone import BrokenLaw, sections_but_runs
 from kmemlab.mm.folio_batch import LRU_ADD, NR_FOLIO_BATCHES, folio_batch
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru_list import folio_pgdat
@@ -70,7 +70,7 @@ def _pages_with(mm: Mm, bits: int) -> Iterator[int]:
     """The pages that have some of these flags; sections that nobody touched are passed over."""
     flags = plain_column(mm.page.flags)
     empty = bytes(PAGES_PER_SECTION * 4)
-    for first in range(0, mm.page.max_pfn, PAGES_PER_SECTION):
+    for first in sorted({first for zone in mm.populated_zones() for first in sections_but_runs(zone)}):
         section = flags[first : first + PAGES_PER_SECTION]
         if mm.page.section_slot[first // PAGES_PER_SECTION] and section.cast("B") != empty:
             yield from (first + at for at, word in enumerate(section) if word & bits)
