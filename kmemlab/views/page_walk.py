@@ -17,6 +17,7 @@ from kmemlab.boot.pgtable import PageTables
 from kmemlab.boot.printk import Printk
 from kmemlab.hardware.mmu import GeneralProtection, Mmu, PageFault
 from kmemlab.hardware.tlb import NO_SLOT
+from kmemlab.mm.swapops import is_swap_pte, non_swap_entry, pte_to_swp_entry, swp_offset, swp_type
 from kmemlab.types.pgtable import (
     PAGE_DIRTY,
     PAGE_GLOBAL,
@@ -202,12 +203,22 @@ def looked_up(start: Moment, hit: int) -> Moment:
     return replace(start, said=said, hit=hit, starts=False)
 
 
+def swap_said(mmu: Mmu, passed: Passed) -> str:
+    """What the kernel has written into an entry that the CPU does not read: where the page went."""
+    if passed.level != PTE or not is_swap_pte(passed.entry):
+        return ""
+    entry = pte_to_swp_entry(mmu.layout, passed.entry)
+    if non_swap_entry(entry):
+        return ""
+    return f", but the kernel keeps a note in it: slot {swp_offset(entry)} of swap area {swp_type(entry)}"
+
+
 def entry_said(mmu: Mmu, passed: Passed, last: bool) -> str:
     """An entry in a sentence: a table, a page, nothing, or nonsense."""
     where = f"Entry {passed.index} of the {passed.name}, at {passed.entryp:#x}, is {passed.entry:#x}"
     layout = mmu.layout
     if not passed.entry & PAGE_PRESENT:
-        return f"{where}: not present. Here the walk ends."
+        return f"{where}: not present{swap_said(mmu, passed)}. Here the walk ends."
     if passed.entry & mmu.reserved_bits(passed.level, passed.entry):
         return f"{where}: a bit is set that must be 0. Here the walk ends."
     if not last:

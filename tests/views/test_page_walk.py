@@ -11,12 +11,16 @@ from kmemlab.boot.tlbflush import flush_tlb_one_kernel
 from kmemlab.hardware.mmu import Mmu
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
+from kmemlab.process.pgtable import switch_mm
 from kmemlab.types.errors import BadParameter
 from kmemlab.types.pgtable import LAYOUTS
+from kmemlab.types.trap_pf import X86_PF_USER
 from kmemlab.views.page_levels import fields, levels_figure
-from kmemlab.views.page_walk import entries_on_the_way, rights_text
+from kmemlab.views.page_walk import entries_on_the_way, moments_of, rights_text
 from kmemlab.views.page_walk_view import PageWalk, address_of
 from tests.boot.captures import MACHINES
+from tests.process.space import machine_of, mm_of
+from tests.process.swapping import swap_out
 
 BASE = 0xFFFF888000000000
 MODES = ["amd64-1g", "amd64-la57-2g", "amd64-nopse-1g", "amd64-gbpages-8g", "i386-256m", "i386-pae-1g"]
@@ -137,3 +141,21 @@ def test_addresses_are_read_as_people_write_them() -> None:
 
 def test_rights_are_letters() -> None:
     assert rights_text(0) == "r-x"
+
+
+def test_an_entry_of_a_page_that_is_swapped_out_is_told() -> None:
+    machine = machine_of()
+    machine.swapon(100)
+    pid = machine.spawn("prog")
+    address = machine.mmap(pid, 4096)
+    machine.user_write(pid, address, b"x")
+    swap_out(machine, pid, address)
+    mm = mm_of(machine, pid)
+    switch_mm(mm.common, mm)
+    said = [moment.said for moment in moments_of(machine.kernel.boot.mmu, address, X86_PF_USER)]
+    switch_mm(mm.common, None)
+    told = [text for text in said if "swap" in text]
+    assert len(told) == 1
+    assert told[0].endswith(
+        ": not present, but the kernel keeps a note in it: slot 1 of swap area 0. Here the walk ends."
+    )
