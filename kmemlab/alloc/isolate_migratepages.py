@@ -146,7 +146,8 @@ def isolate_migratepages_block(mm: Mm, cc: CompactControl, zone: Zone, low_pfn: 
     cc.migrate_pfn = low_pfn
     pgdat = mm.node_data[zone.node]
     while too_many_isolated(pgdat):
-        if cc.nr_migratepages or cc.mode == MIGRATE_ASYNC:
+        # Who holds the pages may be the task in whose place a daemon runs now: it can't go on before the daemon stops.
+        if cc.nr_migratepages or cc.mode == MIGRATE_ASYNC or mm.in_worker:
             return False
         reclaim_throttle(mm, pgdat, Throttle.ISOLATED)
     walk = BlockWalk(low_pfn, end_pfn, bool(cc.direct_compaction) and cc.mode == MIGRATE_ASYNC)

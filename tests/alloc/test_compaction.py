@@ -15,7 +15,7 @@ from kmemlab.alloc.compaction import (
 )
 from kmemlab.alloc.direct_compact import CompactAttempts, should_compact_retry
 from kmemlab.alloc.fast_find_migrateblock import move_freelist_head, move_freelist_tail
-from kmemlab.alloc.isolate_migratepages import isolate_migratepages_block
+from kmemlab.alloc.isolate_migratepages import NR_ISOLATED, isolate_migratepages_block
 from kmemlab.machine.procfs_lists import vmstat
 from kmemlab.mm.compact_control import MIGRATE_SYNC_LIGHT, CompactPriority, init_compact_control
 from kmemlab.mm.compaction_defer import compaction_defer_reset, compaction_deferred, defer_compaction
@@ -384,6 +384,21 @@ def test_the_tunables():
     shown = vmstat(machine.kernel)
     assert f"compact_migrate_scanned {event(machine, 'compact_migrate_scanned')}\n" in shown
     assert f"pgmigrate_success {event(machine, 'pgmigrate_success')}\n" in shown
+
+
+def test_the_daemon_gives_up_where_somebody_holds_too_many_pages():
+    machine = sparse()
+    mm = machine.kernel.mm
+    pgdat = mm.node_data[0]
+    take_all(machine, NOWAIT, 10)
+    take_all(machine, NOWAIT, 9)
+    pgdat.vm_stat[NR_ISOLATED[0]] += 10_000  # as direct reclaim that waits for the disk
+    wakeup_kcompactd(mm, pgdat, 9, 1)
+    machine.tick(2)
+    assert event(machine, "compact_daemon_wake") == 1
+    assert event(machine, "pgmigrate_success") == 0
+    pgdat.vm_stat[NR_ISOLATED[0]] -= 10_000
+    machine.check()
 
 
 # -- as a real kernel shows it -----------------------------------------------------------------------------------------
