@@ -54,7 +54,7 @@ def lent(wanted: int, order: int, free: tuple[Block, ...], nofragment: bool) -> 
 def judge_fallback(answer: Answer, case: Case) -> Verdict | None:
     """What is handed to steal_suitable_fallback: the block, and whether its pageblock comes with it."""
     if isinstance(case.value, int):
-        return runs_the_machine(rmqueue_fallback, answer, case.value, pressure, every=10)
+        return runs_the_machine(rmqueue_fallback, answer, case.value, pressure, every=25)
     wanted, order, free, nofragment = case.value
     zone = pageblocks_with((M,) * 4, free)
     stolen: list[tuple[int, bool]] = []

@@ -61,7 +61,7 @@ def after(case: dict[str, Any]) -> tuple[set[Block], list[int], bool]:
 def judge_steal(answer: Answer, case: Case) -> Verdict | None:
     """Lists, types and the boost, each with its law."""
     if isinstance(case.value, int):
-        return runs_the_machine(steal_suitable_fallback, answer, case.value, pressure, every=10)
+        return runs_the_machine(steal_suitable_fallback, answer, case.value, pressure, every=25)
     given = case.value
     zone = pageblocks_with(given["types"], given["free"], given["lru"])
     free, types, boosted = after(given)

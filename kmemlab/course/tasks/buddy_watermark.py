@@ -67,7 +67,7 @@ class Ask:
 def judge_watermark(answer: Answer, case: Case) -> Verdict | None:
     """Just enough pages, one less, and many more."""
     if isinstance(case.value, int):
-        return runs_the_machine(zone_watermark_ok_inner, answer, case.value, pressure, every=10)
+        return runs_the_machine(zone_watermark_ok_inner, answer, case.value, pressure, every=25)
     ask: Ask = case.value
     zone = pageblocks_with((M,) * 4, ask.free)
     zone.nr_reserved_highatomic = ask.highatomic
