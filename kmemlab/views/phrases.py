@@ -13,6 +13,7 @@ from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
 from kmemlab.views.phrases_compaction import COMPACTION_EFFECTS, COMPACTION_ENTRIES
+from kmemlab.views.phrases_fork import FORK_ENTRIES, FORK_FOLDED
 from kmemlab.views.phrases_reclaim import RECLAIM_EFFECTS, RECLAIM_ENTRIES
 from kmemlab.views.told import Tell, Told, told
 
@@ -109,6 +110,8 @@ EFFECTS: dict[str, Tell] = {
     **RECLAIM_EFFECTS,
     **COMPACTION_EFFECTS,
 }
+FOLDED: dict[str, Tell] = {**FORK_FOLDED}
+"""The same for calls that are told as a whole only where a player folds them."""
 
 
 # -- verdicts: calls that only look, but whose answer decides ----------------------------------------------------------
@@ -304,6 +307,7 @@ ENTRIES: dict[str, Tell] = {
     "e820__update_table": _update_table,
     **RECLAIM_ENTRIES,
     **COMPACTION_ENTRIES,
+    **FORK_ENTRIES,
 }
 
 

@@ -23,6 +23,7 @@ from kmemlab.types.errors import KmemlabError
 from kmemlab.views.panel import Panel, Sight, What
 from kmemlab.views.phrases import (
     EFFECTS,
+    FOLDED,
     VERDICTS,
     WALKS,
     Block,
@@ -185,6 +186,8 @@ def _returned(
             if call.name in VERDICTS
             else EFFECTS[call.name](story)
             if call.name in EFFECTS
+            else FOLDED[call.name](story)
+            if call.name in FOLDED
             else f"`{call.name}` is done."
         )
         shown = stack[:-1] or stack
