@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
+from kmemlab.course.crowded import FIRST, LAST, crowded, taken
 from kmemlab.machine.machine import Machine
-from kmemlab.types.errors import OutOfMemory
-from kmemlab.types.gfp import __GFP_RECLAIM, GFP_HIGHUSER_MOVABLE
+from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE
 from kmemlab.views.panel_compaction import CompactionPanel
 from kmemlab.views.player import Player
 
-FIRST, LAST, HUGE = 27648, 30720, 9
-QUICK = GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM
-
-
-def taken(machine: Machine, order: int) -> list[int]:
-    blocks = []
-    try:
-        while True:
-            blocks.append(machine.alloc_pages(QUICK, order))
-    except OutOfMemory:
-        return blocks
+HUGE = 9
 
 
 @pytest.fixture(scope="module")
 def played() -> tuple[Machine, Player, int]:
     """A request for a huge page in a zone of single free pages, and how many of a program's pages it moved."""
-    machine = Machine.boot("tiny-128m")
-    sizes = {machine.spawn("stays"): 600, machine.spawn("goes"): 2500}
-    areas = {pid: machine.mmap(pid, count * 4096) for pid, count in sizes.items()}
-    for pid, count in sizes.items():
-        for page in range(0, count, 256):
-            machine.touch(pid, areas[pid] + page * 4096, 4096)
-    for pfn in [pfn for order in range(10, -1, -1) for pfn in taken(machine, order) if order == 10]:
-        if FIRST <= pfn < LAST:
-            machine.free_pages(pfn, 10)
-    turns = [(pid, page) for pid, count in sizes.items() for page in range(count)]
-    Random(6).shuffle(turns)
-    for pid, page in turns:
-        machine.touch(pid, areas[pid] + page * 4096, 4096)
-    stays, goes = sizes
-    machine.sys_exit(goes)
+    machine, stays, area = crowded(stays=600, goes=2500)
     for order in (10, HUGE):
         taken(machine, order)
     machine.alloc_pages(GFP_HIGHUSER_MOVABLE, HUGE)  # and kcompactd prepares one more
     taken(machine, HUGE)
-    where = [machine.user_pfn(stays, areas[stays] + page * 4096) for page in range(600)]
+    where = [machine.user_pfn(stays, area + page * 4096) for page in range(600)]
     machine.record()
     machine.alloc_pages(GFP_HIGHUSER_MOVABLE, HUGE)
-    moved = sum(old != machine.user_pfn(stays, areas[stays] + page * 4096) for page, old in enumerate(where))
+    moved = sum(old != machine.user_pfn(stays, area + page * 4096) for page, old in enumerate(where))
     panel = CompactionPanel(machine.kernel.mm, machine.zone("DMA32"), FIRST, LAST)
     return machine, Player(machine.timeline, panel, commands=[0], within="compact_zone"), moved
 
