@@ -37,7 +37,7 @@ from kmemlab.process.task_struct import Processes
 from kmemlab.process.zap import free_page_and_swap_cache
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import init_list_head
-from kmemlab.types.errors import BadRequest, MustWait
+from kmemlab.types.errors import BadRequest, KernelPanic, MustWait
 from kmemlab.types.pageflags import (
     PG_active,
     PG_lru,
@@ -131,7 +131,7 @@ class PressureModel:
         elif content.kind is Kind.FILE:
             self.bring_file(content, mapping, pfn)
         elif content.kind is Kind.ANON:
-            self.bring_anon(content, pfn, step.task)
+            self.bring_anon(content, pfn)
         else:
             content.page = pfn
         self.tasks.end_killed()
@@ -140,7 +140,8 @@ class PressureModel:
         """A block for it; None if the model has none."""
         try:
             return alloc_pages_inner(self.mm, content.gfp, content.order, nid)
-        except (BadRequest, MustWait):  # flags that no caller could give; a wait for what other tasks will free
+        except (BadRequest, MustWait, KernelPanic):
+            # Flags that no caller could give; a wait for what other tasks will free; nobody left to be killed.
             return None
 
     def bring_file(self, content: Content, mapping: int, pfn: int) -> None:
@@ -154,12 +155,12 @@ class PressureModel:
             self.young.add(pfn)
         put_page(mm, pfn)
 
-    def bring_anon(self, content: Content, pfn: int, task: str) -> None:
+    def bring_anon(self, content: Content, pfn: int) -> None:
         """The block is a page of a program now."""
         page = self.mm.page
         if not content.shared:
             page.mapping[pfn] = anon_mapping(NO_VMAS)
-            self.tasks.count(content.pid, task, 1)
+            self.tasks.count(content.pid, 1)
         page.flags[pfn] |= 1 << PG_swapbacked | 1 << PG_uptodate
         page.mapcount[pfn] = 1
         self.young.add(pfn)
@@ -205,14 +206,14 @@ class PressureModel:
         entry, content.entry = content.entry, 0
         if entry:
             self.swapped.remove(content)
-            self.tasks.count(content.pid, "", 0, -1)
+            self.tasks.count(content.pid, 0, -1)
             free_swap_and_cache(self.mm, entry)
         if pfn is None:
             return
         del self.content_of[pfn]
         self.young.discard(pfn)
         if not content.shared:
-            self.tasks.count(content.pid, "", -1)
+            self.tasks.count(content.pid, -1)
         page = self.mm.page
         page.mapcount[pfn] = 0
         if page.refcount[pfn] > 1:
@@ -298,7 +299,7 @@ class PressureModel:
         self.swapped.add(content)
         swap_duplicate(self.mm, content.entry)
         self.mm.page.mapcount[pfn] = 0
-        self.tasks.count(content.pid, "", -1, 1)
+        self.tasks.count(content.pid, -1, 1)
         put_page(self.mm, pfn)
 
     @contextmanager

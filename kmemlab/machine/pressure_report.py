@@ -14,13 +14,15 @@ from kmemlab.machine.policy_report import check_policy
 from kmemlab.machine.pressure_model import PressureModel
 from kmemlab.machine.pressure_replay import PressureAt, PressureReplay, WakeUp
 from kmemlab.machine.pressure_work import WorkReader, victim_of
-from kmemlab.machine.replay import Trace
+from kmemlab.machine.replay import Trace, start_memory
+from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import free_page_map, memory_of_saved
 from kmemlab.machine.replay_model import put_in_state
 from kmemlab.machine.replay_start import first_types, pageblock_types, waiting_in_pcp
 from kmemlab.machine.saved_state import read_saved_state
 from kmemlab.machine.saved_text import read_text
 from kmemlab.machine.trace_reader import SkippedLine, SkippedLines, TraceEvent
+from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import KIB, PAGE_SIZE
 
@@ -43,7 +45,7 @@ class PressureReport:
     skipped: tuple[SkippedLine, ...]
     managed_pages: int
     samples: tuple[tuple[str, float, int, int], ...]  # mark, time, the model's free pages, Linux's
-    curve: tuple[PressureAt, ...]
+    curve: tuple[PressureAt, ...]  # for a plot, with `watermarks` as lines and `free_pages_of_linux` beside it
     watermarks: tuple[int, int, int]  # min, low, high of all zones together, as the trace began
     wakeups: tuple[WakeUp, ...]
     wakeups_linux: tuple[WakeUp, ...]
@@ -184,6 +186,25 @@ def booted(source: Trace) -> Machine:
         machine.sync()
         machine.drop_caches()
     return machine
+
+
+@invented("the other curve of a plot")
+def free_pages_of_linux(trace: str | Path, every: int = 1024) -> tuple[tuple[float, int], ...]:
+    """Linux's free pages on the way, each so many events: (seconds of the trace's clock, pages).
+
+    Here the allocator's own events are followed one by one, reclaim's too: to be looked at beside a model's curve.
+    Raises `BadCapture` for a trace that can't be used.
+    """
+    source, skipped = Trace(trace), SkippedLines()
+    memory = start_memory(source)
+    exact = ExactReplay(memory, skipped, source.kernel_version() >= (6, 10))
+    curve: list[tuple[float, int]] = []
+    inside_events = (event for inside, event in source.window(skipped) if inside)
+    for at, event in enumerate(inside_events):
+        exact.follow(event)
+        if at % every == 0:
+            curve.append((event.time, sum(zone.vm_stat[NR_FREE_PAGES] for zone in memory.zones)))
+    return tuple(curve)
 
 
 @invented("what the model is compared with")

@@ -13,11 +13,12 @@ from kmemlab.mm.context import TASK_COMM_LEN
 from kmemlab.process.exit import do_exit
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_SWAPENTS, MmStruct, add_mm_counter
 from kmemlab.process.oom_reaper import cancel_oom_reaper
-from kmemlab.process.task_struct import INIT_PID, Processes, TaskStruct, free_mm_slot, free_task_slot
+from kmemlab.process.task_struct import INIT_PID, NR_TASKS, Processes, TaskStruct, free_mm_slot, free_task_slot
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch
 
 NO_OBJECT = 1  # where C's structs would lie: these have none
+MOST_TASKS = NR_TASKS - 8
 
 
 @invented("a trace's tasks among the machine's own")
@@ -32,11 +33,17 @@ class TraceTasks:
         self.killed: list[int] = []
 
     def address_space(self, pid: int, name: str) -> MmStruct:
-        """The address space of a task; the task is entered when it is first heard of."""
+        """The address space of a task; it is entered when it is first heard of, if need be in place of the smallest."""
         task = self.rows.get(pid)
         if task is None:
+            if len(self.rows) == MOST_TASKS:
+                self.forget(min(self.rows.values(), key=self.pages))
             task = self.rows[pid] = self.enter(pid, name)
         return self.processes.mms[task.mm - 1]
+
+    def pages(self, task: TaskStruct) -> int:
+        """How many pages a task has in RAM and in swap."""
+        return sum(self.processes.mms[task.mm - 1].rss_stat)
 
     def enter(self, pid: int, name: str) -> TaskStruct:
         """A row for a task, and one for its address space."""
@@ -58,11 +65,13 @@ class TraceTasks:
         if pid in self.rows:
             self.rows[pid].oom_score_adj = score
 
-    def count(self, pid: int, name: str, anon: int, swap: int = 0) -> None:
+    def count(self, pid: int, anon: int, swap: int = 0) -> None:
         """A task has so many pages more, or with negative numbers less, in RAM and in swap."""
-        mm = self.address_space(pid, name)
-        add_mm_counter(mm, MM_ANONPAGES, anon)
-        add_mm_counter(mm, MM_SWAPENTS, swap)
+        task = self.rows.get(pid)
+        if task is not None:
+            mm = self.processes.mms[task.mm - 1]
+            add_mm_counter(mm, MM_ANONPAGES, anon)
+            add_mm_counter(mm, MM_SWAPENTS, swap)
 
     def is_dead(self, pid: int) -> bool:
         """Whether the model has killed the task."""
@@ -84,13 +93,17 @@ class TraceTasks:
             self.processes.oom_victims -= 1
         if self.processes.common.mm.current.pid == pid:
             self.processes.common.mm.current.oom_victim = 0
+        self.forget(task)
+
+    def forget(self, task: TaskStruct) -> None:
+        """Free the rows of a task."""
+        del self.rows[task.pid]
         mm = self.processes.mms[task.mm - 1]
         for cells in (mm.cells, task.cells):
             for cell in range(len(cells)):
                 cells[cell] = 0
         for member in range(len(mm.rss_stat)):
             mm.rss_stat[member] = 0
-        del self.rows[pid]
 
     @contextmanager
     def ending(self) -> Iterator[None]:

@@ -9,16 +9,19 @@ from itertools import pairwise
 import pytest
 
 from kmemlab.cli import main
+from kmemlab.machine.machine import Machine
 from kmemlab.machine.pressure_counters import kept_back
 from kmemlab.machine.pressure_replay import WakeUp
-from kmemlab.machine.pressure_report import PressureReport, matched, replay_pressure
+from kmemlab.machine.pressure_report import PressureReport, free_pages_of_linux, matched, replay_pressure
 from kmemlab.machine.pressure_sched import CREDIT, GRANULARITY, SLICE, FairShares
+from kmemlab.machine.pressure_tasks import MOST_TASKS, TraceTasks
 from kmemlab.machine.pressure_work import Act, Kind, Step, WorkReader, victim_of
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import Zone
 from kmemlab.mm.zone_watermark_ok import zone_watermark_ok
+from kmemlab.process.oom_badness import oom_badness
 from kmemlab.reclaim.kswapd import balance_pgdat
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadCapture
@@ -94,6 +97,12 @@ def test_the_curve_goes_on_in_time_and_ends_where_the_facts_say(oom: PressureRep
     assert oom.curve[-1].reclaimed <= oom.facts["reclaimed"]
     low, middle, high = oom.watermarks
     assert 0 < low < middle < high
+
+
+def test_linux_free_pages_are_those_of_the_samples() -> None:
+    curve = free_pages_of_linux(TRACES / "oom-192m", every=1)
+    at_the_mark = [free for time, free in curve if time <= 6.182962]
+    assert at_the_mark[-1] == 3808 + 534  # samples/001/zoneinfo.txt
 
 
 def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,6 +230,24 @@ def test_pages_from_before_the_trace_are_the_same_in_the_model_until_they_are_us
 def test_a_task_that_is_last_heard_of_giving_back_has_ended() -> None:
     found = steps(line("mm_page_alloc", page(5)), line("mm_page_free", freed(5)), line("mm_page_alloc", page(6), "a-9"))
     assert [(step.act, step.pid) for step in found if step.act is Act.EXIT] == [(Act.EXIT, 7)]
+
+
+def test_a_full_table_of_tasks_loses_the_smallest() -> None:
+    kernel = Machine.boot("tiny-128m").kernel
+    gone: list[int] = []
+    tasks = TraceTasks(kernel.processes, gone.append)
+    for pid in range(100, 100 + MOST_TASKS):
+        tasks.address_space(pid, "cat")
+        tasks.count(pid, pid)
+    tasks.address_space(7, "dog")
+    assert 100 not in tasks.rows
+    assert tasks.rows[7].name == "dog"
+    tasks.set_score(7, -1000)
+    assert oom_badness(kernel.processes, tasks.rows[7], 1000) < 0
+    assert oom_badness(kernel.processes, tasks.rows[150], 1000) == 150
+    tasks.end(tasks.rows[150])
+    assert gone == [150]
+    assert 150 not in tasks.rows
 
 
 # -- comparing, counters, shares of the CPU ----------------------------------------------------------------------------
