@@ -91,19 +91,19 @@ def replay_policy(trace: str | Path) -> PolicyReport:
 
 
 @invented("a part of replay_policy", traced=False)
-def check_policy(source: Trace) -> None:
-    """Raise `BadCapture` for a trace that a policy replay can't do."""
+def check_policy(source: Trace, mode: str = "policy") -> None:
+    """Raise `BadCapture` for a trace that a replay in which the model decides can't do."""
     missing = [name for name in ("before", "hardware.json") if not (source.folder / name).exists()]
     if missing:
         raise BadCapture(
-            f"a policy replay needs {missing[0]}",
+            f"a {mode} replay needs {missing[0]}",
             where=str(source.folder),
-            remedy="without it, replay the trace exactly (without --policy)",
+            remedy=f"without it, replay the trace exactly (without --{mode})",
         )
     version = source.kernel_version()
     if version != (6, 1):
         raise BadCapture(
             f"this trace is of Linux {version[0]}.{version[1]}, the model decides as 6.1 does",
             where=str(source.folder),
-            remedy="replay it exactly (without --policy)",
+            remedy=f"replay it exactly (without --{mode})",
         )

@@ -127,7 +127,7 @@ def replay_pressure(trace: str | Path) -> PressureReport:
     """
     started = time.perf_counter()
     source = Trace(trace)
-    check_policy(source)
+    check_policy(source, "pressure")
     state = read_saved_state(source.folder / "before")
     skipped = SkippedLines()
     machine = booted(source)
