@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.buddy import expand, find_buddy_pfn, free_one_page
 from kmemlab.mm.check_zone import BrokenLaw
@@ -92,23 +94,29 @@ Work = Callable[[Machine, int], Iterator[str]]
 
 
 @functools.lru_cache(maxsize=8)
-def unpatched(work: Work, seed: int) -> list[str]:
+def unpatched(work: Work, seed: int, cmdline: str | None = None) -> list[str]:
     """What the machine does with the kernel's own functions: the same for each answer."""
-    return list(work(Machine.boot(PRESET), seed))
+    return list(work(booted(cmdline), seed))
+
+
+def booted(cmdline: str | None) -> Machine:
+    """The preset, with a command line of its own where one is given."""
+    return Machine.boot(PRESET if cmdline is None else replace(load_spec(PRESET), cmdline=cmdline))
 
 
 def runs_the_machine(
-    function: Callable[..., Any], answer: Answer, seed: int, work: Work = load, every: int = 1
-) -> Verdict | None:
+    function: Callable[..., Any], answer: Answer, seed: int, work: Work = load, every: int = 1,
+    cmdline: str | None = None,
+) -> Verdict | None:  # fmt: skip
     """Boot a machine with the answer in the kernel's place, put it under load, and compare step by step.
 
     Its laws are checked after each `every` steps.
     """
-    reference = unpatched(work, seed)
+    reference = unpatched(work, seed, cmdline)
     step = "boot"
     try:
         with livepatch(function, answer.function):
-            machine = Machine.boot(PRESET)
+            machine = booted(cmdline)
             for number, (step, expected) in enumerate(zip(work(machine, seed), reference, strict=False), 1):
                 if step != expected:
                     return Verdict(
