@@ -274,16 +274,17 @@ def frame_map(
     cells = _mapped(zone, start, end)
     if memblock is not None:
         _paint_boot(cells, start, memblock)
-    for pfn, order in _heads(zone.page.owned, start, end):
+    for pfn, order in block_heads(zone.page.owned, start, end):
         _paint(cells, start, pfn, order, IN_USE | order)
-    for pfn, order in (*_heads(zone.page.buddy, start, end), *_run_blocks(zone, start, end)):
+    for pfn, order in (*block_heads(zone.page.buddy, start, end), *_run_blocks(zone, start, end)):
         if not cells[max(pfn, start) - start] & HOLE:
             _paint(cells, start, pfn, order, order)
     _paint_pcp(cells, start, zone)
     return FrameMap(start, bytes(cells))
 
 
-def _heads(view: Column | RecordingColumn, start: int, end: int) -> Iterator[tuple[int, int]]:
+@invented(_WHY, traced=False)
+def block_heads(view: Column | RecordingColumn, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The blocks that reach into [start, end), by a column that holds 1 + order at their first frame."""
     plain = plain_column(view)
     first = start & -(1 << (MAX_ORDER - 1))

@@ -1,8 +1,98 @@
-// The frame map: all cells on one canvas; arrow keys move, and the cell is spoken.
+// The frame map: all cells on one canvas; arrow keys move, and the cell is spoken. Buttons choose what colours tell.
+const DOT = 2; // pixels; a pattern has 4 by 4 dots
+
+// One map by kind: what each frame's number means, and how it looks. `paint` fills a canvas of dots.
+class Kinds {
+  constructor(data, count) {
+    Object.assign(this, data);
+    this.of = new Uint8Array(count);
+    applyRuns(this.of, data.cells);
+  }
+  paint(columns, rows, side) {
+    const wide = side / DOT / columns, across = side / DOT, tile = document.createElement("canvas");
+    tile.width = across;
+    tile.height = rows * wide;
+    const pen = tile.getContext("2d"), image = pen.createImageData(tile.width, tile.height);
+    const out = new Uint32Array(image.data.buffer), looks = this.looks.map(dotsOf), last = this.looks.length - 1;
+    for (let y = 0; y < tile.height; y++) {
+      const first = Math.floor(y / wide) * columns;
+      for (let x = 0; x < across; x++) {
+        const at = first + Math.floor(x / wide);
+        out[y * across + x] = looks[at < this.of.length ? this.of[at] : last][(y & 3) * 4 + (x & 3)];
+      }
+    }
+    pen.putImageData(image, 0, 0);
+    return tile;
+  }
+  // Runs of a kind, cut into rectangles of whole rows or parts of one.
+  *boxes(columns) {
+    for (let at = 0; at < this.of.length;) {
+      const kind = this.of[at];
+      let end = at + 1;
+      while (end < this.of.length && this.of[end] === kind) end++;
+      while (at < end) {
+        const column = at % columns, whole = column === 0 ? Math.floor((end - at) / columns) : 0;
+        const across = whole ? columns : Math.min(columns - column, end - at);
+        yield { kind, column, row: Math.floor(at / columns), across, down: whole || 1 };
+        at += across * (whole || 1);
+      }
+    }
+  }
+}
+
+// The sixteen dots of a look as pixels (alpha, blue, green, red); "" lets the paper shine through.
+function dotsOf([, base, mark, pattern]) {
+  const of = (hex) => !hex ? 0 : (255 << 24 | parseInt(hex.slice(5, 7), 16) << 16 | parseInt(hex.slice(3, 5), 16) << 8 | parseInt(hex.slice(1, 3), 16)) >>> 0;
+  return [...pattern].map((dot) => of(dot === "#" ? mark : base));
+}
+
+function drawKinds(canvas, kinds, columns, side) {
+  const rows = Math.ceil(kinds.of.length / columns), cell = side / columns;
+  const scale = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
+  canvas.width = Math.round((side + 4) * scale);
+  canvas.height = Math.round((rows * cell + 4) * scale);
+  const look = lookOf(canvas), pen = canvas.getContext("2d");
+  pen.setTransform(scale, 0, 0, scale, 2 * scale, 2 * scale);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(kinds.paint(columns, rows, side), 0, 0, side, rows * cell);
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  pen.font = `bold 11px ${look.mono}`;
+  for (const box of kinds.boxes(columns)) {
+    const [letter, base] = kinds.looks[box.kind];
+    if (!letter || box.across * cell < 20 || box.down * cell < 14) continue;
+    const x = (box.column + box.across / 2) * cell, y = (box.row + box.down / 2) * cell;
+    pen.fillStyle = base;
+    pen.fillRect(x - 6, y - 6.5, 12, 13);
+    pen.fillStyle = "#1f2328";
+    pen.fillText(letter, x, y + 0.5);
+  }
+  pen.strokeStyle = look.line;
+  pen.lineWidth = 1;
+  pen.strokeRect(0, 0, side, rows * cell);
+}
+
+function legendOfKinds(kinds) {
+  const chip = ([letter, base, mark, pattern], name, count) => {
+    const tile = document.createElement("canvas");
+    tile.width = tile.height = 4;
+    const pen = tile.getContext("2d"), image = pen.createImageData(4, 4);
+    new Uint32Array(image.data.buffer).set(dotsOf([letter, base, mark, pattern]));
+    pen.putImageData(image, 0, 0);
+    const style = `background:url(${tile.toDataURL()}) 0 0/8px 8px; image-rendering:pixelated; width:24px`;
+    const inner = letter ? [element("b", { style: `background:${base};color:#1f2328;padding:0 2px` }, letter)] : [];
+    return element("span", { class: "kml-chip" }, element("i", { style }, ...inner), `${name} ${count}`);
+  };
+  const chips = kinds.looks.map((look, kind) => [look, kinds.names[kind], kinds.counts[kind]]).filter((each) => each[2]);
+  return element("div", { class: "kml-legend" }, ...chips.map((each) => chip(...each)));
+}
+
 function mountFrameMap(model, el) {
   const data = model.get("data");
   const frames = new Frames(data);
   const cells = frames.go(0);
+  const maps = (data.kinds || []).map((each) => new Kinds(each, cells.length));
+  let shown = maps.find((each) => each.by === data.colour) || null; // null: by order
   const root = element("div", { class: "kml kml-framemap", tabindex: "0", role: "application", "aria-label": data.title,
     "data-testid": "framemap", "data-lm-suppress-shortcuts": "true" });
   const canvas = element("canvas", { "data-testid": "framemap-canvas", "aria-hidden": "true" });
@@ -22,7 +112,8 @@ function mountFrameMap(model, el) {
   const describe = (at) => {
     const block = blockOf(at), pfn = data.start + at;
     const where = block.size > 1 ? `, in the block of ${block.size} pages at pfn ${data.start + block.at}` : "";
-    return `pfn ${pfn} (address 0x${(pfn * 4096).toString(16)}): ${cellText(cells[at])}${where}`;
+    const kind = shown ? `; ${shown.by}: ${shown.names[shown.of[at]]}` : "";
+    return `pfn ${pfn} (address 0x${(pfn * 4096).toString(16)}): ${cellText(cells[at])}${where}${kind}`;
   };
   const mark = () => {
     const at = Math.max(0, Math.min(cells.length - 1, model.get("cursor"))), block = blockOf(at);
@@ -47,7 +138,31 @@ function mountFrameMap(model, el) {
     pen.fill();
     pen.strokeStyle = look.paper; pen.lineWidth = 1; pen.stroke();
   };
-  const draw = () => { drawFrames(canvas, cells, columns, side, data.orders, null); mark(); };
+  const draw = () => {
+    const since = performance.now();
+    if (shown) drawKinds(canvas, shown, columns, side); else drawFrames(canvas, cells, columns, side, data.orders, null);
+    mark();
+    root.dataset.paintedIn = (performance.now() - since).toFixed(1);
+  };
+  const legend = element("div", { "data-testid": "framemap-legend" });
+  const choose = (by) => {
+    shown = maps.find((each) => each.by === by) || null;
+    root.dataset.colour = by;
+    for (const button of choice.children) button.setAttribute("aria-pressed", String(button.dataset.by === by));
+    const keys = "arrow keys move, with shift by block";
+    legend.replaceChildren(
+      element("div", { class: "kml-caption" }, element("b", {}, shown ? `page frames by ${by}` : "free blocks by order"),
+        shown ? `   (${keys})` : `   (${keyOf(cells, cell < 4)}; ${keys})`),
+      shown ? legendOfKinds(shown) : legendOf(data.orders, countHeads(cells, data.orders)));
+    draw();
+  };
+  const choice = element("div", { class: "kml-choice", role: "group", "aria-label": "what colours tell" },
+    ...["order", ...maps.map((each) => each.by)].map((by) => {
+      const button = element("button", { type: "button", "data-by": by, "data-testid": `framemap-by-${by}` }, `by ${by}`);
+      button.addEventListener("click", () => choose(by));
+      return button;
+    }));
+  choice.hidden = !maps.length;
   const go = (at) => {
     at = Math.max(0, Math.min(cells.length - 1, at));
     model.set("cursor", at);
@@ -73,12 +188,10 @@ function mountFrameMap(model, el) {
     const column = Math.floor(((event.clientX - box.left) * zoom - 2) / cell), row = Math.floor(((event.clientY - box.top) * zoom - 2) / cell);
     if (column >= 0 && column < columns && row >= 0 && row < rows) go(row * columns + column);
   });
-  root.append(element("h4", {}, data.title), holder, told,
-    element("div", { class: "kml-caption" }, element("b", {}, "free blocks by order"), `   (${keyOf(cells, cell < 4)}; arrow keys move, with shift by block)`),
-    legendOf(data.orders, countHeads(cells, data.orders)));
+  root.append(element("h4", {}, data.title), choice, holder, told, legend);
   el.append(root);
   model.on("change:cursor", mark);
   const off = whenThemeChanges(draw);
-  draw();
+  choose(shown ? shown.by : "order");
   return () => { off(); model.off("change:cursor", mark); };
 }
