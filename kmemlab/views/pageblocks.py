@@ -3,6 +3,7 @@
 pageblock   ┌──────────────────────────────┐
 pfn 28160   │M│ ▪▪ ▪ ▪▪▪  ▪  ▨▨ ▪▪    ▪▪ ▪ │   ▪ could move   ▨ can't   blank: free
             └──────────────────────────────┘
+A bar above each tile tells how full it is. A pageblock that has changed its type shows the old letter, crossed out.
 While memory is compacted, two frames are outlined: where the migrate scanner and the free scanner stand.
 """
 
@@ -32,7 +33,7 @@ TYPE_LOOK = (("U", "#e9a878"), ("M", "#9fd8c5"), ("R", "#b3dcf5"), ("H", "#e6c3d
 _COLUMNS, _CELL = 32, 7  # frames in a row of a tile; pixels a frame
 _ROWS = PAGES // _COLUMNS
 _TILE_WIDTH, _TILE_HEIGHT = _COLUMNS * _CELL, _ROWS * _CELL
-_TYPE_WIDTH, _HEAD, _GAP = 18, 18, 12
+_TYPE_WIDTH, _HEAD, _BAR, _GAP = 18, 26, 6, 12
 # Each frame is 2 by 2 dots, so that its state is told by a pattern, too.
 _DOTS = {
     FREE: (0, 0, 0, 0),
@@ -47,11 +48,15 @@ _PALETTE = ["#f6f8fa", "#31446B", "#777776", NOW_BAR, PAPER]
 
 @dataclass(frozen=True, slots=True)
 class Pageblock:
-    """One pageblock: its first page frame, its mobility type, and the state of each of its frames."""
+    """One pageblock: its first page frame, its mobility type, and the state of each of its frames.
+
+    `was` is the type that it had before, if it has changed.
+    """
 
     pfn: int
     migratetype: int
     cells: bytes
+    was: int | None = None
 
     def count(self, state: int) -> int:
         """How many frames are in a state."""
@@ -60,7 +65,8 @@ class Pageblock:
     def text(self) -> str:
         """The pageblock in a line."""
         counts = ", ".join(f"{self.count(state)} {name}" for state, name in enumerate(STATES) if self.count(state))
-        return f"pfn {self.pfn:6}  {MIGRATETYPE_NAMES[self.migratetype]:11} {counts}"
+        was = f" (was {MIGRATETYPE_NAMES[self.was]})" if self.was is not None else ""
+        return f"pfn {self.pfn:6}  {MIGRATETYPE_NAMES[self.migratetype]:11} {counts}{was}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,17 @@ class PageblockMap:
         return "\n".join(lines)
 
 
-def pageblock_map(zone: Zone, start_pfn: int, end_pfn: int, compact: CompactControl | None = None) -> PageblockMap:
-    """Read the pageblocks of [start_pfn, end_pfn), which begins with one; `compact` is the run that is at work."""
+def pageblock_map(
+    zone: Zone,
+    start_pfn: int,
+    end_pfn: int,
+    compact: CompactControl | None = None,
+    before: PageblockMap | None = None,
+) -> PageblockMap:
+    """Read the pageblocks of [start_pfn, end_pfn), which begins with one; `compact` is the run that is at work.
+
+    Pageblocks whose type is not what it was in `before` are marked.
+    """
     page = zone.page
     cells = bytearray(frame_map(zone, start_pfn, end_pfn - start_pfn).cells)
     flags, mapcount = plain_column(page.flags), plain_column(page.mapcount)
@@ -97,14 +112,20 @@ def pageblock_map(zone: Zone, start_pfn: int, end_pfn: int, compact: CompactCont
     for pfn in _held(zone, compact):
         if start_pfn <= pfn < end_pfn:
             cells[pfn - start_pfn] = ISOLATED
+    old = {block.pfn: block.migratetype for block in before.blocks} if before else {}
     blocks = tuple(
-        Pageblock(pfn, get_pageblock_migratetype(page, pfn), bytes(cells[pfn - start_pfn : pfn - start_pfn + PAGES]))
+        _block(zone, pfn, bytes(cells[pfn - start_pfn : pfn - start_pfn + PAGES]), old.get(pfn))
         for pfn in range(start_pfn, end_pfn, PAGES)
     )
     running = compact is not None and compact.running == zone.slot
     if not running or compact is None:
         return PageblockMap(blocks)
     return PageblockMap(blocks, compact.migrate_pfn, compact.free_pfn)
+
+
+def _block(zone: Zone, pfn: int, cells: bytes, old: int | None) -> Pageblock:
+    migratetype = get_pageblock_migratetype(zone.page, pfn)
+    return Pageblock(pfn, migratetype, cells, old if old != migratetype else None)
 
 
 def _held(zone: Zone, compact: CompactControl | None) -> Iterator[int]:
@@ -121,6 +142,10 @@ def alt_of(shown: PageblockMap) -> str:
     can = sum(block.count(CAN_MOVE) for block in shown.blocks)
     whole = sum(block.count(FREE) == PAGES for block in shown.blocks)
     said = f"{len(shown.blocks)} pageblocks: {free} pages free, {can} could move, {whole} pageblocks free as a whole."
+    for block in shown.blocks:
+        if block.was is not None:
+            types = f"{MIGRATETYPE_NAMES[block.migratetype]}; it was {MIGRATETYPE_NAMES[block.was]}"
+            said += f" The one at pfn {block.pfn} is {types}."
     if shown.migrate_pfn is not None:
         said += f" The migrate scanner is at pfn {shown.migrate_pfn}, the free scanner at pfn {shown.free_pfn}."
     return said
@@ -145,8 +170,14 @@ def _tile(drawing: Svg, shown: PageblockMap, block: Pageblock, x: float, y: floa
     drawing.text(x, y + 13, f"pfn {block.pfn}", size=11, mono=True)
     named = f"{MIGRATETYPE_NAMES[block.migratetype]}, {block.count(FREE)} free"
     drawing.text(left + _TILE_WIDTH, y + 13, named, size=11, fill=SOFT_INK, anchor="end")
+    _fill_level(drawing, block, left, top - _BAR - 2)
     drawing.rect(x, top, _TYPE_WIDTH, _TILE_HEIGHT, fill=colour, stroke=LINE, line=0.6, note=block.text())
-    drawing.text(x + _TYPE_WIDTH / 2, top + _TILE_HEIGHT / 2 + 5, letter, size=13, bold=True, anchor="middle")
+    middle = top + _TILE_HEIGHT / 2 + 5
+    drawing.text(x + _TYPE_WIDTH / 2, middle, letter, size=13, bold=True, anchor="middle")
+    if block.was is not None:
+        drawing.text(x + _TYPE_WIDTH / 2, middle - 19, TYPE_LOOK[block.was][0], size=12, anchor="middle")
+        drawing.line(x + 3, middle - 23, x + _TYPE_WIDTH - 3, middle - 23, stroke=INK, line=1.4)
+        drawing.rect(x, top, _TYPE_WIDTH, _TILE_HEIGHT, stroke=INK, line=2.5)
     drawing.image(left, top, _TILE_WIDTH, _TILE_HEIGHT, pixels(_dots(block.cells), 2 * _COLUMNS, _PALETTE))
     drawing.rect(left, top, _TILE_WIDTH, _TILE_HEIGHT, stroke=LINE)
     for pfn, colour, label in ((shown.migrate_pfn, INK, "m"), (shown.free_pfn, ACCENT, "f")):
@@ -155,6 +186,18 @@ def _tile(drawing: Svg, shown: PageblockMap, block: Pageblock, x: float, y: floa
             cx, cy = left + at % _COLUMNS * _CELL, top + at // _COLUMNS * _CELL
             drawing.rect(cx - 5, cy - 3, 17, 13, fill=PAPER, stroke=colour, line=2.5)
             drawing.text(cx + 3.5, cy + 7.5, label, size=11, bold=True, fill=colour, anchor="middle", mono=True)
+
+
+def _fill_level(drawing: Svg, block: Pageblock, x: float, y: float) -> None:
+    """How much of the pageblock could move, can't, and is free: in this order, in the patterns of the frames."""
+    drawing.rect(x, y, _TILE_WIDTH, _BAR, fill=_PALETTE[0], stroke=LINE, line=0.6, note=block.text())
+    for state in (CAN_MOVE, CANT_MOVE, ISOLATED, ON_A_CPU):
+        frames = block.count(state)
+        width = frames * _TILE_WIDTH / PAGES
+        if frames:
+            dots = bytes(_DOTS[state][half + at % 2] for half in (0, 2) for at in range(max(2, round(width / 3))))
+            drawing.image(x, y, width, _BAR, pixels(dots, len(dots) // 2, _PALETTE))
+        x += width
 
 
 def _dots(cells: bytes) -> bytes:

@@ -13,6 +13,7 @@ from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
 from kmemlab.views.phrases_compaction import COMPACTION_EFFECTS, COMPACTION_ENTRIES
+from kmemlab.views.phrases_fallback import FALLBACK_ENTRIES, FALLBACK_FOLDED, FALLBACK_VERDICTS
 from kmemlab.views.phrases_fork import FORK_ENTRIES, FORK_FOLDED
 from kmemlab.views.phrases_reclaim import RECLAIM_EFFECTS, RECLAIM_ENTRIES
 from kmemlab.views.told import Tell, Told, told
@@ -110,7 +111,7 @@ EFFECTS: dict[str, Tell] = {
     **RECLAIM_EFFECTS,
     **COMPACTION_EFFECTS,
 }
-FOLDED: dict[str, Tell] = {**FORK_FOLDED}
+FOLDED: dict[str, Tell] = {**FORK_FOLDED, **FALLBACK_FOLDED}
 """The same for calls that are told as a whole only where a player folds them."""
 
 
@@ -154,6 +155,7 @@ VERDICTS: dict[str, Tell] = {
     "zone_watermark_fast": _watermark,
     "find_next_best_node": _next_best,
     "memblock_find_in_range_node": _found,
+    **FALLBACK_VERDICTS,
 }
 
 
@@ -308,6 +310,7 @@ ENTRIES: dict[str, Tell] = {
     **RECLAIM_ENTRIES,
     **COMPACTION_ENTRIES,
     **FORK_ENTRIES,
+    **FALLBACK_ENTRIES,
 }
 
 

@@ -21,6 +21,7 @@ from kmemlab.views.pageblocks import (
     STATES,
     pageblock_map,
     pageblocks_figure,
+    pageblocks_svg,
 )
 
 Busy = tuple[Machine, Zone, set[int], int]  # the machine, its zone, a program's pages, the first pageblock of them
@@ -80,6 +81,14 @@ def test_the_text_and_the_drawing_say_the_same(busy: Busy) -> None:
     assert len(figure.svg()) < 20_000
 
 
+def test_bars_are_as_long_as_pageblocks_are_full(busy: Busy) -> None:
+    _, zone, _, first = busy
+    shown = pageblock_map(zone, first, first + SHOWN * PAGES)
+    wide = [mark.at[2] for mark in pageblocks_svg(shown).marks if mark.kind == "image" and mark.at[3] == 6]
+    full = [block.count(state) for block in shown.blocks for state in range(1, 5) if block.count(state)]
+    assert [round(width * PAGES / 224, 3) for width in wide] == full
+
+
 def test_a_pageblock_that_changes_hands_changes_its_letter() -> None:
     machine = Machine.boot("tiny-128m")
     zone = machine.zone("DMA32")
@@ -91,6 +100,11 @@ def test_a_pageblock_that_changes_hands_changes_its_letter() -> None:
     assert before.blocks[0].cells == after.blocks[0].cells == bytes([CANT_MOVE]) * PAGES
     assert ">M</text>" in pageblocks_figure(before).svg()
     assert ">R</text>" in pageblocks_figure(after).svg()
+    marked = pageblock_map(zone, first, first + PAGES, before=before)
+    assert "(was Movable)" in marked.text()
+    assert "it was Movable" in pageblocks_figure(marked).alt
+    assert pageblocks_figure(marked).svg().index(">M</text>") > pageblocks_figure(marked).svg().index(">R</text>")
+    assert pageblock_map(zone, first, first + PAGES, before=after) == after
 
 
 def test_scanners_are_shown_while_a_zone_is_compacted_and_not_after(busy: Busy) -> None:

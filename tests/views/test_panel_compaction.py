@@ -6,8 +6,13 @@ import pytest
 
 from kmemlab.course.crowded import FIRST, LAST, crowded, taken
 from kmemlab.machine.machine import Machine
-from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE
+from kmemlab.mm.zone import get_pageblock_migratetype
+from kmemlab.sim.timeline import walk
+from kmemlab.types.gfp import __GFP_RECLAIMABLE, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from kmemlab.types.migratetype import MIGRATETYPE_NAMES
+from kmemlab.views.pageblocks import PAGES
 from kmemlab.views.panel_compaction import CompactionPanel
+from kmemlab.views.phrases_fallback import TOLD_AS_ONE
 from kmemlab.views.player import Player
 
 HUGE = 9
@@ -64,3 +69,47 @@ def test_the_player_travels_light(played: tuple[Machine, Player, int]) -> None:
     _, player, _ = played
     assert len(player.html()) < 200_000
     assert player.svg().startswith("<svg")
+
+
+@pytest.fixture(scope="module")
+def stolen() -> tuple[Machine, Player]:
+    """A cache's page, where only single movable pages and one larger block of the Unmovable are free."""
+    machine = Machine.boot("tiny-128m")
+    zone = machine.zone("DMA32")
+    pages = []
+    while zone.vm_stat[0] > zone.watermark[1] + 256:
+        pages.append(machine.alloc_pages(GFP_HIGHUSER_MOVABLE, 0))
+    for pfn in pages[::2]:
+        machine.free_pages(pfn, 0)
+    machine.record()
+    machine.alloc_pages(GFP_KERNEL | __GFP_RECLAIMABLE, 0)
+    call = next(call for call in walk(machine.timeline.calls(0)) if call.name == "steal_suitable_fallback")
+    first = call.arguments[2] & -PAGES
+    panel = CompactionPanel(machine.kernel.mm, zone, first, first + PAGES)
+    return machine, Player(machine.timeline, panel, within="__rmqueue_fallback", folded=TOLD_AS_ONE)
+
+
+def test_stealing_is_told_lender_by_lender(stolen: tuple[Machine, Player]) -> None:
+    _, player = stolen
+    said = [step.said for step in player.steps]
+    assert all("is called" not in text and "is done" not in text for text in said), said
+    asked = [text for text in said if "asks who has a block" in text]
+    assert [int(text.split("order ")[1].split(":")[0]) for text in asked] == list(range(10, 10 - len(asked), -1))
+    assert all(text.endswith("no lender.") for text in asked[:-1])
+    assert not asked[-1].endswith("no lender.")
+
+
+def test_what_moves_is_what_the_pageblock_had_free(stolen: tuple[Machine, Player]) -> None:
+    machine, player = stolen
+    moved = next(step.said for step in player.steps if "free pages of the pageblock to" in step.said)
+    free = int(player.steps[0].sight.alt.split(": ")[1].split(" pages free")[0])
+    assert f"moves the {free} free pages" in moved
+    first = player.steps[0].sight
+    last = player.steps[-1].sight
+    assert "it was" not in first.alt
+    if any("from now on" in step.said for step in player.steps):
+        zone = machine.zone("DMA32")
+        pfn = int(last.alt.split("The one at pfn ")[1].split()[0])
+        name = MIGRATETYPE_NAMES[get_pageblock_migratetype(zone.page, pfn)]
+        assert f"The one at pfn {pfn} is {name}; it was" in last.alt
+        assert (f"pageblock {pfn}", name) in last.facts
