@@ -33,6 +33,12 @@ def free_pages_of(machine: Machine) -> int:
     return sum(zone.vm_stat[NR_FREE_PAGES] for zone in machine.zones)
 
 
+@invented("kill(pid, 0)", traced=False)
+def runs_still(machine: Machine, pid: int) -> bool:
+    """Whether a program still runs. The OOM killer may have ended it while another one worked."""
+    return any(task.pid == pid for task in machine.oom_tasks())
+
+
 def _size(machine: Machine, pages: int | None, part: float) -> int:
     """So many pages as were asked for, or a part of what is free."""
     if pages is not None and pages < 1:
@@ -123,14 +129,17 @@ def anonymous_growth(seed: int = 0, pages: int | None = None, name: str = "growe
 
         def steps() -> Iterator[str]:
             pid = machine.spawn(name)
-            for done in range(0, size, PIECE):
-                piece = min(PIECE, size - done)
-                start, at = machine.mmap(pid, piece * PAGE_SIZE), 0
-                while at < piece:
-                    count = min(random.randint(1, 2 * CHUNK - 1), piece - at)
-                    machine.touch(pid, start + at * PAGE_SIZE, count * PAGE_SIZE)
-                    at += count
-                    yield ""
+            start = at = 0
+            while at < size:
+                if not runs_still(machine, pid):
+                    yield f"{name} ({pid}) was killed meanwhile"
+                    return
+                if at % PIECE == 0:
+                    start = machine.mmap(pid, min(PIECE, size - at) * PAGE_SIZE) - at * PAGE_SIZE
+                count = min(random.randint(1, 2 * CHUNK - 1), PIECE - at % PIECE, size - at)
+                machine.touch(pid, start + at * PAGE_SIZE, count * PAGE_SIZE)
+                at += count
+                yield ""
 
         return Plan(-(-size // CHUNK), steps())
 
@@ -152,6 +161,9 @@ def fork_storm(seed: int = 0, pages: int | None = None, children: int = 60, aliv
             yield ""
             living: list[int] = []
             for _ in range(children):
+                if not runs_still(machine, parent):
+                    yield f"make ({parent}) was killed meanwhile"
+                    break
                 living.append(machine.sys_fork(parent))
                 yield _write_some(machine, random, living, start, size)
                 while len(living) >= alive or (living and random.random() < 0.3):
@@ -180,11 +192,10 @@ def _write_some(machine: Machine, random: Random, living: list[int], start: int,
 def _end(machine: Machine, parent: int, living: list[int], which: int) -> None:
     """A child ends, and its parent waits for it; one that was killed meanwhile is only waited for."""
     child = living.pop(which)
-    try:
+    if runs_still(machine, child):
         machine.sys_exit(child)
-    except BadRequest:
-        return
-    machine.sys_wait(parent)
+    if runs_still(machine, parent):
+        machine.sys_wait(parent)
 
 
 @invented("a desktop")

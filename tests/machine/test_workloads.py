@@ -6,9 +6,13 @@ import csv
 import io
 import os
 import signal
+from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.procfs_lists import vmstat
 from kmemlab.machine.time_series import Moment, TimeSeries
@@ -186,3 +190,26 @@ def test_what_is_no_work_is_refused(booted: Machine) -> None:
         Run(booted.fork(), file_streaming(), every=0)
     with pytest.raises(BadRequest, match="nothing can work"):
         Run(Machine.boot("tiny-128m", until="memblock_free_all"), file_streaming())
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    name=st.sampled_from(sorted(WORKLOADS)),
+    other=st.sampled_from(sorted(WORKLOADS)),
+    seed=st.integers(0, 1 << 16),
+    mib=st.integers(70, 96),
+    swap=st.sampled_from((0, 300, 1500)),
+    slab=st.sampled_from(("SLUB", "SLAB")),
+)
+def test_any_work_ends_with_all_laws_holding(name: str, other: str, seed: int, mib: int, swap: int, slab: str) -> None:
+    """Each request is met, or pages are taken for it, or a program is killed; nothing goes on for ever."""
+    machine = Machine.boot(replace(load_spec("tiny-128m"), cmdline=f"mem={mib}M"), slab=slab)
+    if swap:
+        machine.swapon(swap)
+    run = Run(machine, WORKLOADS[name](seed) | WORKLOADS[other](seed + 1), every=64)
+    run.advance(steps=400)
+    machine.check()
+    before, after = run.series.moments[0], run.series.moments[-1]
+    assert after["pgsteal"] - before["pgsteal"] <= after["pgscan"] - before["pgscan"]
+    started = sum(command.name in ("spawn", "sys_fork") for command in machine.commands)
+    assert after["oom_kill"] <= started, "nobody is killed twice"
