@@ -156,10 +156,16 @@ def counts_text(frame: ForkFrame) -> str:
 
 
 def whose_text(frame: ForkFrame) -> str:
-    """What kind of page a frame holds, and whose."""
+    """What kind of page a frame holds, and whose. One that others have let go of keeps no mark: a write looks again.
+
+    >>> whose_text(ForkFrame(7, "anonymous", 1, 1, False, True, b""))
+    'anonymous, was shared'
+    """
     if frame.kind != "anonymous":
         return frame.kind
-    return "anonymous, one process's alone" if frame.exclusive else "anonymous, shared"
+    if frame.exclusive:
+        return "anonymous, one process's alone"
+    return "anonymous, shared" if frame.mapcount > 1 else "anonymous, was shared"
 
 
 def held_text(frame: ForkFrame) -> str:
@@ -284,7 +290,7 @@ def _draw_frame(drawing: Svg, frame: ForkFrame, y: float) -> None:
     drawing.text(_FRAME_AT + _FRAME_WIDE - 8, y + 16, held_text(frame), size=10.5, mono=True, anchor="end")
     counts = f"mapcount {frame.mapcount}  ref {frame.refcount}" if frame.counted else "not counted"
     drawing.text(_FRAME_AT + 8, y + 32, counts, size=11, bold=True)
-    whose = {"anonymous": "alone" if frame.exclusive else "shared"}.get(frame.kind, frame.kind)
+    whose = "alone" if frame.exclusive else whose_text(frame).removeprefix("anonymous, ")
     drawing.text(_FRAME_AT + _FRAME_WIDE - 8, y + 32, whose, size=10.5, anchor="end")
 
 

@@ -100,6 +100,21 @@ def test_the_picture_says_what_the_text_says(family: Family) -> None:
     assert "pid 3 sh: 1 may write, 4 only read, 1 no page yet" in figure.alt
 
 
+def test_a_page_that_was_shared_says_so_until_somebody_writes() -> None:
+    machine = Machine.boot("tiny-128m")
+    pid = machine.spawn("sh")
+    address = machine.mmap(pid, PAGE)
+    machine.touch(pid, address, PAGE)
+    child = machine.sys_fork(pid)
+    assert "anonymous, shared" in fork_figure(fork_snapshot(machine.kernel, address, 1)).text()
+    machine.user_write(child, address, b"c")
+    seen = fork_snapshot(machine.kernel, address, 1)
+    assert {(frame.mapcount, frame.exclusive) for frame in seen.frames} == {(1, False), (1, True)}
+    assert ">was shared<" in fork_figure(seen).svg()
+    machine.user_write(pid, address, b"p")
+    assert "was shared" not in fork_figure(fork_snapshot(machine.kernel, address, 1)).svg()
+
+
 def test_swapped_pages_have_a_slot_that_counts() -> None:
     machine = Machine.boot("tiny-128m")
     machine.swapon(256)
