@@ -1,10 +1,13 @@
-"""From the RAM that the firmware reports to MemTotal: who took what on the way, computed from one boot.
+"""From the RAM that the firmware reports to MemTotal, and on to MemFree: who took what, computed from one boot.
 
 usable RAM       ████████████████████████
 kernel                               ███      what stays with it for good
 memory map                        ███
 given back                        ▒▒          what boot needed for a while
 MemTotal         ████████████████████
+programs                         ████      what runs holds now
+page cache                   ████
+MemFree          ████████████
 """
 
 from __future__ import annotations
@@ -25,6 +28,17 @@ from kmemlab.views.svg import HATCHED, Svg
 _LEFT, _WIDE, _ROW, _TOP = 250, 480, 26, 44
 
 KERNEL, INITRD, LOW, REST = "the kernel itself", "the initrd", "the first MiB", "the rest"
+
+MEMTOTAL, MEMFREE = "MemTotal", "MemFree"
+
+# What holds memory now, by the rows of /proc/meminfo; no page is in two of them.
+HELD = {
+    "programs": ("AnonPages",),
+    "page cache": ("Cached", "Buffers", "SwapCached"),
+    "slabs": ("Slab",),
+    "page tables": ("PageTables",),
+}
+OTHERS = "no row of its own"
 
 # Which function takes memory for what. Functions that are not named here are "the rest".
 PURPOSES = {
@@ -53,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """The way from RAM to MemTotal of one machine, step by step; the steps add up to the byte."""
+    """The way from RAM to MemTotal, or to MemFree, of one machine; the steps add up to the byte."""
 
     machine: str
     steps: tuple[Step, ...]
@@ -66,11 +80,16 @@ class Waterfall:
     @property
     def memtotal(self) -> int:
         """Bytes that the page allocator manages: MemTotal of /proc/meminfo."""
-        return self.steps[-1].size
+        return next(step.size for step in self.steps if step.name == MEMTOTAL)
+
+    @property
+    def title(self) -> str:
+        """From where to where."""
+        return f"{self.machine}: from {'RAM' if self.steps[0].name != MEMTOTAL else MEMTOTAL} to {self.steps[-1].name}"
 
     def text(self) -> str:
         """One line a step."""
-        lines = [f"{self.machine}: from RAM to MemTotal"]
+        lines = [self.title]
         for step in self.steps:
             sign = " " if step.total else "-" if step.size < 0 else "+"
             lines.append(f"{step.name:24}{sign}{abs(step.size) >> 10:>12,} KiB   {size_text(abs(step.size)):>9}")
@@ -103,9 +122,27 @@ def waterfall(source: Source) -> Waterfall:
         Step("not used", known - usable),
         *(Step(name, -size) for name, size in taken.items()),
         Step("given back", total - known + sum(taken.values())),
-        Step("MemTotal", total, total=True),
+        Step(MEMTOTAL, total, total=True),
     ]
     return Waterfall(spec.name, tuple(step for step in steps if step.size))
+
+
+def to_free(name: str, meminfo: str, before: Waterfall | None = None) -> Waterfall:
+    """The way from MemTotal to MemFree, by a /proc/meminfo; behind the way from RAM, if that is given.
+
+    What is left over has no row that adds up: stacks and other areas of vmalloc, per-CPU data, what drivers took from
+    alloc_pages, and the free pages that CPUs keep at hand.
+    """
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.splitlines() if line.strip()}
+    total, free = kib[MEMTOTAL] << 10, kib[MEMFREE] << 10
+    held = {what: sum(kib.get(row, 0) for row in rows) << 10 for what, rows in HELD.items()}
+    first = before.steps if before else (Step(MEMTOTAL, total, total=True),)
+    steps = (
+        *(Step(what, -size) for what, size in held.items() if size),
+        Step(OTHERS, free - total + sum(held.values())),
+        Step(MEMFREE, free, total=True),
+    )
+    return Waterfall(name, (*first, *(step for step in steps if step.size)))
 
 
 def purposes(boot: Boot, rows: Iterable[Taken]) -> dict[str, int]:
@@ -140,10 +177,9 @@ def _drawing(fall: Waterfall) -> Svg:
     levels = list(_levels(fall.steps))
     lowest, highest = min(low for low, _ in levels), max(high for _, high in levels)
     begin = max(0, lowest - (highest - lowest) // 2)
-    title = f"{fall.machine}: from RAM to MemTotal"
     alt = ". ".join(fall.text().splitlines()[1:]) + "."
-    drawing = Svg(_LEFT + _WIDE + 110, _TOP + _ROW * len(levels) + 26, title, " ".join(alt.split()))
-    drawing.text(10, 20, title, size=13, bold=True)
+    drawing = Svg(_LEFT + _WIDE + 110, _TOP + _ROW * len(levels) + 26, fall.title, " ".join(alt.split()))
+    drawing.text(10, 20, fall.title, size=13, bold=True)
     for row, (step, (low, high)) in enumerate(zip(fall.steps, levels, strict=True)):
         left, right = (_LEFT + _WIDE * (level - begin) / (highest - begin) for level in (low, high))
         _bar(drawing, _TOP + _ROW * row, step, _LEFT if step.total else left, max(right, left + 2))

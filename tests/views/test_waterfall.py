@@ -7,8 +7,10 @@ import re
 
 import pytest
 
+from kmemlab.machine.machine import Machine
+from kmemlab.machine.procfs import meminfo
 from kmemlab.views.overview import overview_figure, stages
-from kmemlab.views.waterfall import Waterfall, waterfall
+from kmemlab.views.waterfall import Waterfall, to_free, waterfall
 from tests.boot.captures import ALL, MACHINES, saved
 
 PLAIN = [name for name in ALL if name.startswith(("amd64", "i386")) and "dimm" not in name][::4]
@@ -56,3 +58,31 @@ def test_the_overview_has_the_numbers_of_the_machine() -> None:
         assert name in figure.text()
         assert number in figure.text()
         assert number in figure.alt
+
+
+def test_the_way_goes_on_to_memfree_and_adds_up() -> None:
+    machine = Machine.boot("tiny-128m")
+    pid = machine.spawn("sh")
+    machine.touch(pid, machine.mmap(pid, 1000 << 12), 1000 << 12)
+    machine.create_file("film", pages=500)
+    machine.read_file("film")
+    text = meminfo(machine.kernel)
+    fall = to_free("a machine", text, waterfall("tiny-128m"))
+    step = sizes(fall)
+    assert fall.title == "a machine: from RAM to MemFree"
+    assert fall.memtotal == waterfall("tiny-128m").memtotal
+    assert step["MemFree"] == sum(zone.vm_stat[0] for zone in machine.zones) << 12
+    assert sum(s.size for s in fall.steps if not s.total) + fall.usable == step["MemFree"]
+    assert -step["programs"] >= 1000 << 12
+    assert -step["page cache"] >= 500 << 12
+    assert step["no row of its own"] <= 0
+    for s in fall.steps:
+        assert s.name in fall.figure().svg()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_real_machines_add_up_from_memtotal_to_memfree(name: str) -> None:
+    fall = to_free(name, saved(name, "meminfo.txt"))
+    assert fall.title == f"{name}: from MemTotal to MemFree"
+    assert sum(s.size for s in fall.steps if not s.total) + fall.memtotal == fall.steps[-1].size
+    assert all(s.size < 0 for s in fall.steps if not s.total), "nobody holds less than nothing"
