@@ -52,16 +52,21 @@ class Knob:
 
     def text(self) -> str:
         """What the function gives for the first settings, with those settings."""
-        first = self.first()
-        told = ", ".join(f"{name} = {value}" for name, value in first.items())
-        return f"{told}\n\n{_text(self.function(**first))}"
+        return self._told(self.function(**self.first()))
+
+    def _told(self, shown: Shown) -> str:
+        settings = ", ".join(f"{name} = {value}" for name, value in self.first().items())
+        return f"{settings}\n\n{_text(shown)}"
 
     def widget(self) -> Any:
         """The controls and, below them, what the function gives; needs ipywidgets."""
+        return self._widget(self.function(**self.first()))
+
+    def _widget(self, first: Shown) -> Any:
         import ipywidgets
 
         controls = {name: _control(ipywidgets, name, setting) for name, setting in self.settings.items()}
-        shown = ipywidgets.HTML(_html(self.function(**self.first())))
+        shown = ipywidgets.HTML(_html(first))
 
         def turn(_change: object) -> None:
             try:
@@ -77,12 +82,13 @@ class Knob:
         return self.text()
 
     def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, Any]:
-        shown = self.function(**self.first())
-        bundle: dict[str, Any] = {"text/plain": self.text(), "text/html": f"<pre>{escape(self.text())}</pre>"}
+        shown = self.function(**self.first())  # once for all: a function may take seconds
+        text = self._told(shown)
+        bundle: dict[str, Any] = {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
         if not isinstance(shown, str):
             bundle["text/html"] = shown.svg()
         try:
-            live = self.widget()._repr_mimebundle_()
+            live = self._widget(shown)._repr_mimebundle_()
         except ImportError:
             return bundle
         data = live[0] if isinstance(live, tuple) else live
@@ -101,10 +107,11 @@ def knob(function: Callable[..., Shown], **settings: Setting) -> Knob:
 
 
 def _control(ipywidgets: Any, name: str, setting: Setting) -> Any:
+    named = {"description": name, "style": {"description_width": "initial"}}  # else a long name is cut off
     if isinstance(setting, tuple):
         lowest, highest, first = setting
-        return ipywidgets.IntSlider(value=first, min=lowest, max=highest, description=name, continuous_update=False)
-    return ipywidgets.Dropdown(options=setting, value=setting[0], description=name)
+        return ipywidgets.IntSlider(value=first, min=lowest, max=highest, continuous_update=False, **named)
+    return ipywidgets.Dropdown(options=setting, value=setting[0], **named)
 
 
 def _text(shown: Shown) -> str:
