@@ -3,7 +3,7 @@
 from kmemlab.course.quiz import gate, question, quiz
 
 FULL = gate(
-    "After the film hardly 2 % of memory is free. What happens when the next program asks for 10 MiB?",
+    "After the film about 2 % of memory are free. What happens when the next program asks for 10 MiB?",
     {
         "it gets them": "Pages that hold a file's contents, unchanged, can be given up at once: the disk has them. "
         "MemAvailable says how much there is of that kind.",
@@ -28,9 +28,9 @@ FILM = gate(
 )
 
 VICTIM = gate(
-    "A fifth program with a leak has reached 4,700 pages (oom_score_adj 0) when memory runs out. Who is killed?",
+    "A fifth program with a leak has reached nearly 4,700 pages (oom_score_adj 0) when memory runs out. Who is killed?",
     {
-        "the leak": "4,700 pages are more than the editor's points.",
+        "the leak": "Nearly 4,700 pages are more than the 3,453 points of the editor.",
         "the editor": "It has the most points now, because of its +300. But the leak has grown past it.",
         "the browser": "The most memory of the four, but others have more points.",
         "sshd": "-1000 means never.",
