@@ -52,11 +52,17 @@ def _slabs(t: Told) -> str:
     return f"{t.by} asks the caches of objects to give some back."
 
 
+def _trouble(t: Told) -> str:
+    pages = t.args["nr_pages"]
+    return f"{t.by} notes the trouble that reclaim made: {pages} pages written, or read again."
+
+
 RECLAIM_EFFECTS: dict[str, Tell] = {
     "isolate_lru_folios": _taken_in_hand,
     "shrink_folio_list": _judged,
     "move_folios_to_lru": _put_back,
     "shrink_slab": _slabs,
+    "lru_note_cost": _trouble,
 }
 RECLAIM_ENTRIES: dict[str, Tell] = {
     "shrink_inactive_list": _inactive,
