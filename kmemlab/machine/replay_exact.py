@@ -15,11 +15,12 @@ that the lists contradict wins: the lists are brought to where it can have happe
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from kmemlab.machine.replay_memory import ReplayMemory, break_down_buddy_pages, free_parts
+from kmemlab.machine.replay_memory import ReplayMemory, blocks_taken, break_down_buddy_pages, free_parts
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent
 from kmemlab.mm.buddy import expand, find_buddy_pfn, free_one_page, rmqueue_smallest
 from kmemlab.mm.fallback import change_pageblock_range, move_freepages_block
@@ -38,6 +39,7 @@ from kmemlab.sim.kernel import invented
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 
 PAGE_ALLOC_COSTLY_ORDER = 3
+_LRU_PAGE = re.compile(r"(?:page|folio)=\S+ pfn=0x([0-9a-f]{1,16}) ")
 
 # While a CPU's list is locked, nothing but these events can come from the code that holds the lock.
 HOLDS_PCP_LOCK = ("mm_page_free_batched", "mm_page_pcpu_drain", "mm_page_alloc_zone_locked")
@@ -78,6 +80,8 @@ class ExactReplay:
         """Do what one event says. False for pages that the machine doesn't have: that is added to the skipped lines."""
         handler = self.handlers.get(event.name)
         sound = True
+        if event.name == "mm_lru_insertion":
+            self.lru_insertion(event)
         failed = event.name == "mm_page_alloc" and not event.fields[0]  # a request that failed has pfn 0
         if handler is not None and not failed:
             zone = self.memory.zone_of(event.fields[0])
@@ -180,21 +184,28 @@ class ExactReplay:
                 move_to_free_list(zone, head, size, migratetype)
 
     def isolate_freepages(
-        self, event: TraceEvent, zone: Zone, start: int, end: int, _nr_scanned: int, nr_taken: int
+        self, event: TraceEvent, zone: Zone, start: int, end: int, nr_scanned: int, nr_taken: int
     ) -> None:
         """Compaction took free blocks as targets for migration: `nr_taken` pages of [start, end), ascending."""
         self.compacted = True
+        self.isolated = blocks_taken(zone, start, end, nr_scanned, nr_taken)
+        for head, order in self.isolated:
+            self.take(zone, head, order, MIGRATE_MOVABLE)
+
+    def lru_insertion(self, event: TraceEvent) -> None:
+        """A page in use comes to an LRU list. If it still seems free, compaction took its block without an event.
+
+        fast_isolate_freepages takes whole free blocks; what of them is not needed is freed again, with events.
+        """
         self.isolated.clear()
-        at = start
-        while at < end and nr_taken > 0:
-            block = free_block_around(zone, at)
-            if block is None:
-                at += 1
-                continue
-            head, order = block
-            nr_taken -= self.take(zone, head, order, MIGRATE_MOVABLE)
+        found = _LRU_PAGE.match(event.fields[0])
+        pfn = int(found[1], 16) if found else -1
+        zone = self.memory.zone_of(pfn)
+        block = free_block_around(zone, pfn) if zone is not None else None
+        if zone is not None and block is not None:
+            self.compacted = True
+            self.take(zone, *block, MIGRATE_MOVABLE)
             self.isolated.append(block)
-            at = head + (1 << order)
 
     # -- what they have in common --------------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ from kmemlab.types.errors import KmemlabError
 from kmemlab.types.migratetype import MIGRATE_TYPES
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
+COMPACT_CLUSTER_MAX = 32
+
 
 @invented("a replay needs the free lists of a machine, and nothing else of it")
 class ReplayMemory(Struct):
@@ -181,3 +183,41 @@ def free_parts(zone: Zone, pfn: int, order: int) -> Iterator[tuple[int, int]]:
             continue
         yield block
         at = block[0] + (1 << block[1])
+
+
+@invented("a part of isolate_freepages_block, as its event lets us see it", traced=False)
+def blocks_seen(zone: Zone, start: int, end: int, stride: int) -> tuple[list[tuple[int, int]], int]:
+    """The free blocks (page frame, order) of [start, end) that begin at a page the scanner looks at, and `nr_scanned`.
+
+    It looks at every `stride`-th page; the pages of a block that it takes count as looked at.
+    """
+    blocks, scanned, at = [], 0, start
+    while at < end:
+        block = free_block_around(zone, at)
+        if block is not None and block[0] == at:
+            blocks.append(block)
+            scanned += 1 << block[1]
+            at += (1 << block[1]) - 1
+        else:
+            scanned += 1
+        at += stride
+    return blocks, scanned
+
+
+@invented("the event tells how many pages were taken, not which", traced=False)
+def blocks_taken(zone: Zone, start: int, end: int, nr_scanned: int, nr_taken: int) -> list[tuple[int, int]]:
+    """The free blocks that compaction's free scanner took in [start, end).
+
+    With each pageblock that has none for it, the scanner's steps get twice as long, up to COMPACT_CLUSTER_MAX: the
+    stride is the one that comes nearest to the event's numbers. What it passed and did not count can't have been free:
+    fast_isolate_freepages, which has no event, had taken it before.
+    """
+    if not nr_taken:
+        return []
+
+    def off(blocks: list[tuple[int, int]], scanned: int) -> tuple[int, int]:
+        return abs(sum(1 << order for _, order in blocks) - nr_taken), abs(scanned - nr_scanned)
+
+    strides = [1 << shift for shift in range(COMPACT_CLUSTER_MAX.bit_length())]
+    blocks, _ = min((blocks_seen(zone, start, end, stride) for stride in strides), key=lambda seen: off(*seen))
+    return blocks

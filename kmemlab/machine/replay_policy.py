@@ -6,7 +6,7 @@
     mm_page_free              ──▶  per-CPU lists, batches back to the buddy
 
 The two hand out different pages, so each page of the trace has a page of the model that stands for it. An exact replay
-runs beside and knows Linux's pages. How much is reclaimed is the trace's (machine/replay_reclaim.py).
+runs beside and knows Linux's pages. How much is reclaimed, and when, is the trace's (machine/replay_reclaim.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kmemlab.machine.replay_bulk import BulkRequests, drain_runs
+from kmemlab.machine.replay_counters import FreePageCounts
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import ReplayMemory, free_page_map, memory_of_saved
 from kmemlab.machine.replay_model import free_held, isolate_page, put_in_state, request_pages
-from kmemlab.machine.replay_reclaim import KswapdRun, kswapd_runs
+from kmemlab.machine.replay_reclaim import TracedKswapd
 from kmemlab.machine.replay_slabs import ALLOCS, FREES, SlabReplay
 from kmemlab.machine.replay_start import first_types, pageblock_types, waiting_in_pcp
 from kmemlab.machine.saved_state import SavedState
@@ -30,7 +31,7 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_free import page_zone
 from kmemlab.mm.page_state import clear_page_flag, set_page_flag
 from kmemlab.mm.pcp import free_pcppages_bulk
-from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone, get_pageblock_migratetype
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone, get_pageblock_migratetype
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest
@@ -38,7 +39,7 @@ from kmemlab.types.gfp import gfp_migratetype_bits
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 from kmemlab.types.pageflags import PG_lru
 
-BATCHES_LATE = 4  # so many batches of requests may lie between a decision of Linux's and the same of the model's
+NEAR = 64  # events; other CPUs' may lie between two of one CPU
 ROWS = 8  # of the table over time, beside those of the trace's own samples
 
 
@@ -90,11 +91,8 @@ class PolicyReplay:
         self.bulk = BulkRequests(self.real, waiting)
         self.drains = drain_runs(events)
         self.batched = batched_frees(events)
-        self.starts, self.ends = self.runs_of_kswapd()
-        self.boost = {zone.slot: zone.watermark_boost for zone in self.real.zones}  # Linux's, by its steals
-        self.zones = mm.populated_zones()
-        self.alone = dict.fromkeys((zone.slot for zone in self.zones), 0)
-        self.boost_seen: dict[tuple[int, int], int] = {}
+        self.kswapd = TracedKswapd(mm, self.real, events)
+        self.counts = FreePageCounts(mm)
         self.counted: Counter[str] = Counter()
         self.first_other_zone = self.first_other_type = ""
         self.over_time: list[PolicyAt] = []
@@ -109,6 +107,7 @@ class PolicyReplay:
             "mm_page_pcpu_drain": self.pcpu_drain,
             "mm_page_alloc_extfrag": self.linux_steals,
             "mm_compaction_isolate_freepages": self.isolate_freepages,
+            "mm_lru_insertion": self.isolate_freepages,
             "tracing_mark_write": self.mark,
         }
         if self.slabs is not None:
@@ -119,17 +118,16 @@ class PolicyReplay:
             self.counted["fallbacks"] += 1
             original(mm, zone, pfn, alloc_flags, start_migratetype, whole_block)
 
-        with livepatch(steal_suitable_fallback, counting):
+        with livepatch(steal_suitable_fallback, counting), self.counts.in_force():
             original = steal_suitable_fallback.original  # type: ignore[attr-defined]
             for at, event in enumerate(self.events):
                 sound = self.exact.follow(event)
-                for run in self.starts.get(at, ()):
-                    self.kswapd_starts(run)
+                self.counts.passes(event.cpu, event.time)
+                self.kswapd.before(at)
                 handler = handlers.get(event.name)
                 if handler is not None and sound:
                     handler(at, event)
-                for run in self.ends.get(at, ()):
-                    self.kswapd_ends(run)
+                self.kswapd.after(at)
                 if (at + 1) % step == 0:
                     self.note(f"{(at + 1) // step} of {ROWS}", event.time)
 
@@ -150,7 +148,7 @@ class PolicyReplay:
         except BadRequest:  # flags that no caller of Linux's could give
             mine = None
         self.counted["requests"] += 1
-        self.drop_lonely_boosts()
+        self.kswapd.put_boosts()
         if mine is None:
             self.counted["refused"] += 1
             return
@@ -199,7 +197,15 @@ class PolicyReplay:
             everything = asked >= self.bulk.waiting(cpu, key[1])
             free_pcppages_bulk(zone, cpu, pcp.count[cpu] if everything else asked, 0)
             self.counted["drains"] += 1
+        elif key is not None and zone is not None and self.follows_a_page(at):
+            self.kswapd.list_was_cut(zone, key[0], self.bulk.waiting(key[0], key[1]))
         self.bulk.drop(pfn)
+
+    def follows_a_page(self, at: int) -> bool:
+        """Whether a drain begins right behind a single page that came to its CPU's list."""
+        cpu = self.events[at].cpu
+        before = next((event for event in reversed(self.events[max(0, at - NEAR) : at]) if event.cpu == cpu), None)
+        return before is not None and before.name in ("mm_page_free", "mm_page_free_batched") and not before.fields[1]
 
     def page_free(self, at: int, event: TraceEvent) -> None:
         """A free; pages of a list follow later, each with an event of its own."""
@@ -247,58 +253,12 @@ class PolicyReplay:
         assert self.slabs is not None
         self.slabs.follow(event)
 
-    # -- what the trace's reclaim leaves behind ------------------------------------------------------------------------
-
-    def runs_of_kswapd(self) -> tuple[dict[int, list[KswapdRun]], dict[int, list[KswapdRun]]]:
-        """The runs by the events at which they start, and by those at which they end."""
-        zones: dict[int, int] = {}
-        for at, event in enumerate(self.events):
-            zone = self.real.zone_of(event.fields[0]) if event.name == "mm_page_alloc_extfrag" else None
-            if zone is not None:
-                zones[at] = zone.index
-        starts: dict[int, list[KswapdRun]] = {}
-        ends: dict[int, list[KswapdRun]] = {}
-        for run in kswapd_runs(self.events, self.mm.boot.config.zone_names, zones):
-            starts.setdefault(run.start, []).append(run)
-            ends.setdefault(run.end, []).append(run)
-        return starts, ends
-
-    def zones_of(self, run: KswapdRun) -> list[Zone]:
-        """The model's zones that a run balances."""
-        return [zone for zone in self.mm.populated_zones() if zone.node == run.node and zone.index <= run.highest]
-
-    def kswapd_starts(self, run: KswapdRun) -> None:
-        """kswapd notes the boosts that it works for: the model's, or Linux's if the model's steal is a little late."""
-        for zone in self.zones_of(run):
-            zone.flags |= ZONE_RECLAIM_ACTIVE
-            self.boost_seen[run.start, zone.slot] = max(zone.watermark_boost, self.boost.get(zone.slot, 0))
-
-    def kswapd_ends(self, run: KswapdRun) -> None:
-        """kswapd takes the boosts back that it noted."""
-        for zone in self.zones_of(run):
-            zone.flags &= ~ZONE_RECLAIM_ACTIVE
-            seen = self.boost_seen[run.start, zone.slot]
-            self.boost[zone.slot] = max(0, self.boost.get(zone.slot, 0) - seen)
-            zone.watermark_boost = max(0, zone.watermark_boost - seen)
-
-    def drop_lonely_boosts(self) -> None:
-        """A boost that Linux has not, by a steal that it did not make, would have called kswapd, which took it back."""
-        for zone in self.zones:
-            if zone.watermark_boost <= self.boost.get(zone.slot, 0):
-                self.alone[zone.slot] = 0
-                continue
-            self.alone[zone.slot] += 1
-            if self.alone[zone.slot] > BATCHES_LATE * zone.per_cpu_pageset.batch[0]:
-                zone.watermark_boost = self.boost.get(zone.slot, 0)
-
     def linux_steals(self, at: int, event: TraceEvent) -> None:
         """Linux's fallback: count it, and the boost that its kswapd will take back."""
         self.counted["fallbacks_real"] += 1
         zone = self.real.zone_of(event.fields[0])
-        pageblock = self.real.page.pageblock_nr_pages
-        if zone is not None and event.fields[6] and zone.managed_pages >= 4 * pageblock:
-            most = max(pageblock, zone.watermark[WMARK_HIGH] * self.mm.watermark_boost_factor // 10000)
-            self.boost[zone.slot] = min(self.boost[zone.slot] + pageblock, most)
+        if zone is not None and event.fields[6]:
+            self.kswapd.boosted(zone)
 
     # -- what is told --------------------------------------------------------------------------------------------------
 

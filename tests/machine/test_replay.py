@@ -10,12 +10,14 @@ import pytest
 
 from kmemlab.cli import main
 from kmemlab.machine.replay import replay
+from kmemlab.machine.replay_memory import blocks_taken
 from kmemlab.mm.buddy import buddy_merge_likely, expand, find_buddy_pfn, free_one_page, page_is_buddy, rmqueue_smallest
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
     Zone,
     add_to_free_list,
     add_to_free_list_tail,
+    bare_zone,
     del_page_from_free_list,
 )
 from kmemlab.sim.livepatch import livepatch
@@ -189,7 +191,7 @@ def test_events_outside_the_window_change_nothing(tmp_path: Path) -> None:
 
 
 def test_compaction_takes_whole_blocks_in_ascending_order(tmp_path: Path) -> None:
-    lines = [line("mm_compaction_isolate_freepages", "range=(0x10 ~ 0x40) nr_scanned=48 nr_taken=8")]
+    lines = [line("mm_compaction_isolate_freepages", "range=(0x10 ~ 0x30) nr_scanned=32 nr_taken=8")]
     assert off(tmp_path, lines, [(4, 8), (20, 24), (40, 44), (50, 51)], [(4, 8), (50, 51)]) == 0
 
 
@@ -207,6 +209,29 @@ def test_a_steal_is_followed_by_its_block_until_6_10_and_is_the_block_from_then_
     both = write_trace(tmp_path / "both", lines[::-1], [(32, 64)], [(33, 64)])
     (both / "version.txt").write_text("Linux version 6.12.117+deb12-amd64")
     assert replay(both).mismatched_pages == 0
+
+
+def test_a_page_that_comes_to_an_lru_list_was_taken_with_its_whole_block(tmp_path: Path) -> None:
+    inserted = line("mm_lru_insertion", "folio=ffffea0000000880 pfn=0x22 lru=2 flags= f  d ")
+    assert off(tmp_path / "taken", [inserted], [(32, 40)], []) == 0
+    unused = [line(FREE, page(pfn, 0)) for pfn in (0x26, 0x27)] + [line(DRAIN, page(0x26, 1, " migratetype=1"))]
+    assert off(tmp_path / "some_back", [inserted, *unused], [(32, 40)], [(0x26, 0x28)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("scanned", "taken", "blocks"),
+    [
+        (128, 4, [(10, 0), (17, 0), (20, 1)]),  # every page: single pages, too
+        (9 + 3, 4, [(32, 2)]),  # every 16th of 144 pages: of the blocks only the one that begins at such a page
+        (0, 0, []),
+    ],
+)
+def test_the_free_scanner_takes_what_lies_on_its_way(scanned: int, taken: int, blocks: list[tuple[int, int]]) -> None:
+    zone = bare_zone(1024)
+    free = [(10, 0), (17, 0), (20, 1)] + ([(32, 2)] if taken and scanned < 100 else [])
+    for pfn, order in free:
+        free_one_page(zone, pfn, order, 1)
+    assert blocks_taken(zone, 0, 144 if scanned < 100 else 128, scanned, taken) == blocks
 
 
 def test_a_request_that_failed_takes_nothing(tmp_path: Path) -> None:

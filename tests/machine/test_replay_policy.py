@@ -13,15 +13,18 @@ from kmemlab.alloc.kmem_cache import KmemCache
 from kmemlab.alloc.page_alloc import gfp_migratetype
 from kmemlab.alloc.slab_common import kmem_cache_free
 from kmemlab.cli import main
+from kmemlab.machine.machine import Machine
 from kmemlab.machine.policy_report import PolicyReport, replay_policy
+from kmemlab.machine.replay_counters import FreePageCounts
+from kmemlab.machine.replay_memory import ReplayMemory
 from kmemlab.machine.replay_policy import batched_frees
-from kmemlab.machine.replay_reclaim import kswapd_runs
+from kmemlab.machine.replay_reclaim import TracedKswapd, kswapd_runs
 from kmemlab.machine.replay_start import first_types, waiting_in_pcp
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.fallback import find_suitable_fallback, rmqueue_fallback, steal_suitable_fallback
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER
-from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone import ZONE_RECLAIM_ACTIVE, Zone
 from kmemlab.mm.zone_watermark_ok import zone_watermark_fast
 from kmemlab.sim.livepatch import livepatch
 from tests.machine.traces import TRACES, copy_of, line, page, write_trace
@@ -169,6 +172,41 @@ def test_kswapd_runs_from_its_wake_to_its_last_event() -> None:
     names = ("DMA", "DMA32", "Normal", "Movable", "Device")
     runs = [(run.start, run.end, run.highest) for run in kswapd_runs(read, names, {})]
     assert runs == [(1, 3, 2), (5, 6, 1)]
+
+
+def test_a_list_that_is_cut_early_shows_that_kswapd_runs(empty_kswapd: TracedKswapd) -> None:
+    [zone] = [zone for zone in empty_kswapd.zones if zone.name == "DMA32"]
+    batch, high = zone.per_cpu_pageset.batch[0], zone.per_cpu_pageset.high[0]
+    empty_kswapd.list_was_cut(zone, 0, high)
+    assert not zone.flags & ZONE_RECLAIM_ACTIVE
+    empty_kswapd.list_was_cut(zone, 0, 4 * batch)
+    assert zone.flags & ZONE_RECLAIM_ACTIVE
+    empty_kswapd.before(0)  # kswapd is woken: it had waited
+    assert not zone.flags & ZONE_RECLAIM_ACTIVE
+
+
+@pytest.fixture
+def empty_kswapd() -> TracedKswapd:
+    mm = Machine.boot("laptop-8g").kernel.mm
+    real = ReplayMemory(mm.page, tuple(mm.populated_zones()))
+    return TracedKswapd(mm, real, events(line("mm_vmscan_wakeup_kswapd", "nid=0 order=0 gfp_flags=GFP_KERNEL")))
+
+
+def test_a_cpu_keeps_small_changes_of_the_free_pages_to_itself_for_a_second() -> None:
+    mm = Machine.boot("laptop-8g").kernel.mm
+    counts, zone = FreePageCounts(mm), mm.populated_zones()[0]
+    threshold = zone.stat_threshold
+    counts.passes(0, 7.9)
+    for _ in range(threshold):
+        counts.change(zone, 1)
+    assert counts.kept[zone.slot][0] == threshold
+    counts.change(zone, 1)
+    assert counts.kept[zone.slot][0] == 0
+    counts.change(zone, -1)
+    counts.passes(0, 7.95)
+    assert counts.kept[zone.slot][0] == -1
+    counts.passes(0, 8.01)
+    assert counts.kept[zone.slot][0] == 0
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
