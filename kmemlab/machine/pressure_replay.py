@@ -49,7 +49,7 @@ PAUSE = 0.0001  # what is longer between two steps is a wait, or another thread'
 @invented("a replay's result is data")
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """kswapd was woken: when, and how many page requests there had been."""
+    """kswapd was woken: when, and how many page requests of the work there had been."""
 
     time: float
     requests: int
@@ -77,6 +77,7 @@ class PressureReplay:
         self.mm = model.mm
         self.steps = steps
         self.at = 0
+        self.asked = 0  # requests of the work until now, also those that a page in the cache has answered
         self.every = every
         self.now = self.start = steps[0].time if steps else 0.0
         self.first_jiffy = self.mm.current.jiffies
@@ -115,6 +116,7 @@ class PressureReplay:
         while self.at < len(steps) and self.worked <= until:
             step = steps[self.at]
             self.at += 1
+            self.asked += step.act is Act.REQUEST
             self.worked += min(step.time - self.now, PAUSE)
             self.clock += step.time - self.now
             self.disk.answer(self.clock)
@@ -200,7 +202,7 @@ class PressureReplay:
             original(mm, zone, gfp, order, highest_zoneidx)
             if pgdat.kswapd_awake and not awake:
                 self.scheduler.kswapd_woken(self.worked)
-                self.wakeups.append(WakeUp(self.now, self.model.requests))
+                self.wakeups.append(WakeUp(self.now, self.asked))
 
         with livepatch(wakeup_kswapd, noting):
             original = wakeup_kswapd.original  # type: ignore[attr-defined]

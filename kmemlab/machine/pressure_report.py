@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from kmemlab.machine.machine import Machine
 from kmemlab.machine.policy_report import check_policy
 from kmemlab.machine.pressure_model import PressureModel
 from kmemlab.machine.pressure_replay import PressureAt, PressureReplay, WakeUp
-from kmemlab.machine.pressure_work import WorkReader, victim_of
+from kmemlab.machine.pressure_work import Act, Step, WorkReader, victim_of
 from kmemlab.machine.replay import Trace, start_memory
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import free_page_map, memory_of_saved
@@ -144,7 +145,8 @@ def replay_pressure(trace: str | Path) -> PressureReport:
     reader = WorkReader(events, bytearray(not pages for pages in free))
     for event in waiting:
         reader.forget(event.fields[0], event.fields[1])
-    run = PressureReplay(PressureModel(machine.kernel.processes, state), reader.steps())
+    steps = reader.steps()
+    run = PressureReplay(PressureModel(machine.kernel.processes, state), steps)
     run.run()
     samples = (
         (at.mark, at.time, at.free, source.linux_free(at.mark)) for at in run.curve if at.mark.startswith("samples/")
@@ -162,7 +164,7 @@ def replay_pressure(trace: str | Path) -> PressureReport:
         tuple(run.curve),
         (marks[0], marks[1], marks[2]),
         tuple(run.wakeups),
-        linux_wakeups(events),
+        linux_wakeups(events, steps),
         {
             "reclaimed": run.reclaimed(),
             "reclaimed_real": linux_reclaimed(events),
@@ -208,15 +210,11 @@ def free_pages_of_linux(trace: str | Path, every: int = 1024) -> tuple[tuple[flo
 
 
 @invented("what the model is compared with")
-def linux_wakeups(events: Sequence[TraceEvent]) -> tuple[WakeUp, ...]:
-    """Linux's wake-ups of kswapd."""
-    found, requests = [], 0
-    for event in events:
-        if event.name == "mm_page_alloc":
-            requests += 1
-        elif event.name == "mm_vmscan_wakeup_kswapd":
-            found.append(WakeUp(event.time, requests))
-    return tuple(found)
+def linux_wakeups(events: Sequence[TraceEvent], steps: Sequence[Step]) -> tuple[WakeUp, ...]:
+    """Linux's wake-ups of kswapd. Page requests are counted as the model's are: the work's, and not reclaim's own."""
+    asked = [step.time for step in steps if step.act is Act.REQUEST]
+    times = (event.time for event in events if event.name == "mm_vmscan_wakeup_kswapd")
+    return tuple(WakeUp(time, bisect_left(asked, time)) for time in times)
 
 
 @invented("what the model is compared with")

@@ -12,7 +12,13 @@ from kmemlab.cli import main
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.pressure_counters import kept_back
 from kmemlab.machine.pressure_replay import WakeUp
-from kmemlab.machine.pressure_report import PressureReport, free_pages_of_linux, matched, replay_pressure
+from kmemlab.machine.pressure_report import (
+    PressureReport,
+    free_pages_of_linux,
+    linux_wakeups,
+    matched,
+    replay_pressure,
+)
 from kmemlab.machine.pressure_sched import CREDIT, GRANULARITY, SLICE, FairShares
 from kmemlab.machine.pressure_tasks import MOST_TASKS, TraceTasks
 from kmemlab.machine.pressure_work import Act, Kind, Step, WorkReader, victim_of
@@ -284,6 +290,17 @@ def test_wakeups_are_paired_as_well_as_can_be(seed: int) -> None:
 
     model, linux = some(), some()
     assert matched(model, linux) == largest_pairing(model, linux)
+
+
+def test_requests_of_reclaim_itself_are_not_counted() -> None:
+    woken = line("mm_vmscan_wakeup_kswapd", "nid=0 order=0 gfp_flags=none").replace("1.000000", "2.000000")
+    found = events(
+        line("mm_page_alloc", page(5)),
+        line("mm_page_alloc", page(6)),
+        line("mm_page_alloc", page(7), "kswapd0-37"),
+        woken,
+    )
+    assert linux_wakeups(found, WorkReader(found, bytearray(64)).steps()) == (WakeUp(2.0, 2),)
 
 
 def test_a_cpu_adds_up_its_changes_when_they_are_more_than_the_threshold() -> None:
