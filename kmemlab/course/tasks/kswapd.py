@@ -6,7 +6,6 @@ machine unpatched.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -66,17 +65,12 @@ CLAMPED = "it is never less than 128 and never more than 262144"
 USERS = "what the user has set holds if it is as much or more"
 
 
-@functools.cache
-def _machine_of(mib: int) -> Machine:
-    return booted(f"mem={mib}M")
-
-
 def judge_min_free(answer: Answer, case: Case) -> Verdict | None:
     """The largest whole number whose square is not more than 16 times the KiB."""
     if isinstance(case.value, int):
         return survives(calculate_min_free_kbytes, answer, case.value)
     mib, managed, user = case.value
-    mm = _machine_of(mib).fork().kernel.mm
+    mm = booted(f"mem={mib}M").kernel.mm
     zones = mm.populated_zones()
     for zone in zones:
         zone.managed_pages = zone.watermark[2] if zone is not zones[-1] else zone.watermark[2] + managed
@@ -138,7 +132,7 @@ def judge_accessed(answer: Answer, case: Case) -> Verdict | None:
     if isinstance(case.value, int):
         return survives(folio_mark_accessed, answer, case.value)
     state, referenced, accesses = case.value
-    machine = _machine_of(128).fork()
+    machine = booted(SMALL)
     machine.create_file("f", 40)
     machine.read_file("f", 0, 30 * 4096)
     mm = machine.kernel.mm
