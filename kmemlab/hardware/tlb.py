@@ -43,8 +43,8 @@ class Tlb(Struct):
 
     def find(self, address: int, pcid: int = 0) -> int:
         """The slot that translates an address for this PCID, or -1. Global pages are everybody's."""
-        for slot in range(len(self.shift)):
-            if self.holds(slot, address, pcid):
+        for slot, used in enumerate(self.shift):
+            if used and self.holds(slot, address, pcid):
                 self.hits += 1
                 return slot
         self.misses += 1
