@@ -92,7 +92,8 @@ register(
         (
             "Many rows count the same pages twice. Ask of each row: is it part of another one? Draw the rows as boxes "
             "in boxes.",
-            "Mapped and Shmem lie within the page cache, SReclaimable and SUnreclaim are the two halves of Slab. "
+            "Mapped and Shmem lie within the page cache, SReclaimable and SUnreclaim are the two halves of Slab, and "
+            "KReclaimable is SReclaimable once more. "
             "`stacks_by_vmalloc` says whether KernelStack lies within VmallocUsed.",
         ),
         judge_accounts,
