@@ -4,7 +4,7 @@ reader: lock_page ──▶ io_schedule ──▶ jiffies + 1 ──▶ disk: re
 
 A machine runs one thing at a time, as Linux does on one CPU. Besides waiting, a task loses the CPU to a daemon that
 was woken where it offers it (cond_resched: between two pages of a file, before and behind direct reclaim) and when it
-goes back to its program (the end of each command, and of each page fault). No time passes by that.
+goes back to its program (exit_to_user_mode: the end of each command). No time passes by that.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ store 0x7ffff7ff8000 ─▶ MMU ─▶ #PF ─▶ do_user_addr_fault ─▶ agai
 from __future__ import annotations
 
 from kmemlab.hardware.mmu import GeneralProtection, PageFault
-from kmemlab.mm.wait import cond_resched
 from kmemlab.process.exit import do_exit
 from kmemlab.process.fault import SIGBUS, SIGSEGV, BusError, Segfault, do_user_addr_fault, general_protection
 from kmemlab.process.fault_page import VM_FAULT_OOM, VM_FAULT_SIGBUS, VM_FAULT_SIGSEGV
@@ -69,7 +68,6 @@ def user_page(task: TaskStruct, mm: MmStruct, address: int, access: int) -> int:
             return mmu.access(address, access | X86_PF_USER)
         except PageFault as fault:
             result = do_user_addr_fault(task, mm, fault.error_code, fault.address)
-            cond_resched(mm.common.mm)  # back to the program: whoever was woken meanwhile runs first
         except GeneralProtection:
             result = general_protection(task, mm)
         if fatal_signal_pending(task):
