@@ -15,6 +15,8 @@ from .player_page import PlayerPage
 
 ROOT = Path(__file__).parents[2]
 LECTURES = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+LATE = ("07_vmalloc.ipynb", "09_boot_to_reclaim.ipynb")
+"""Lectures whose first run begins with a few calls that only pass the request on: what it did shows at its end."""
 ARTEFACTS = ROOT / "artefacts"
 
 pytestmark = pytest.mark.skipif(
@@ -83,8 +85,9 @@ def test_a_lecture_runs_and_its_player_steps_there_and_back(name: str, lab: Lab,
         seen.append((player.step(), player.sentence(), player.picture()))
     assert [step for step, _, _ in seen] == list(range(7))
     assert len({sentence for _, sentence, _ in seen}) == 7, "each step says something else"
-    # A run may begin with a few calls that only pass the request on: what it did shows at its end.
-    assert at_the_end != seen[0][2], "the figure changes"
+    if name not in LATE:
+        assert len({picture for _, _, picture in seen}) > 1, "the figure changes"
+    assert at_the_end != seen[0][2], "the figure changes by the end"
     for before in reversed(seen[:-1]):
         player.press("back")
         assert (player.step(), player.sentence(), player.picture()) == before, "a step back is the step before"
