@@ -46,22 +46,22 @@ class Registry:
     """Every mark, to be found by C name, by old name, or by Python name."""
 
     def __init__(self) -> None:
-        self.marks: list[KernelMark] = []
+        self._marks: dict[str, KernelMark] = {}  # by Python path
 
     def __iter__(self) -> Iterator[KernelMark]:
-        return iter(self.marks)
+        return iter(self._marks.values())
 
     def add(self, mark: KernelMark) -> None:
         """Keep a mark; a module that is loaded anew replaces its own."""
-        self.marks = [old for old in self.marks if old.python_path != mark.python_path]
-        self.marks.append(mark)
+        self._marks.pop(mark.python_path, None)
+        self._marks[mark.python_path] = mark
 
     def find(self, name: str) -> list[KernelMark]:
         """The marks that `name` means: a C name, a name of older kernels, a Python name or a dotted Python path."""
         bare = name.strip().removesuffix("()").removeprefix("struct ").removeprefix("enum ")
         return [
             mark
-            for mark in self.marks
+            for mark in self
             if bare
             in (
                 mark.name,
