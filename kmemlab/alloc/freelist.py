@@ -20,7 +20,7 @@ from kmemlab.mm.highatomic import reserve_highatomic_pageblock
 from kmemlab.mm.kswapd_wake import wakeup_kswapd
 from kmemlab.mm.node import COUNT, ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, Zonelist
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
-from kmemlab.mm.per_cpu_pages import pcp_allowed_order
+from kmemlab.mm.per_cpu_pages import pcp_allowed_order, pcp_list
 from kmemlab.mm.vm_event import NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS, NUMA_OTHER, PGALLOC
 from kmemlab.mm.zone import NR_FREE_PAGES, ZONE_BOOSTED_WATERMARK, ZONE_FLAGS, Zone
 from kmemlab.mm.zone_watermark_ok import (
@@ -95,8 +95,10 @@ def rmqueue_buddy(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype:
 def rmqueue_pcplist(mm: Mm, zone: Zone, order: int, alloc_flags: int, migratetype: int) -> int | None:
     """Take a block from this CPU's lists. A CPU that takes pages gives back fewer at a time later."""
     cpu = mm.current.cells[CPU]
-    zone.per_cpu_pageset.free_factor[cpu] >>= 1
-    return rmqueue_pcplist_inner(mm, zone, cpu, order, migratetype, alloc_flags)
+    pcp = zone.per_cpu_pageset
+    pcp.free_factor[cpu] >>= 1
+    head = pcp_list(pcp, cpu, migratetype, order)
+    return rmqueue_pcplist_inner(mm, zone, order, migratetype, alloc_flags, cpu, head)
 
 
 @kernel("mm/page_alloc.c", "rmqueue", left_out="the warning for __GFP_NOFAIL requests of more than two pages")

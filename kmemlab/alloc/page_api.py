@@ -17,6 +17,7 @@ from kmemlab.boot.address_space import pa
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_free import free_pages_inner, page_zone
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
+from kmemlab.mm.per_cpu_pages import pcp_list
 from kmemlab.mm.vm_event import PGALLOC
 from kmemlab.mm.zone import WMARK_LOW, Zone
 from kmemlab.mm.zone_watermark_ok import ALLOC_WMARK_LOW, wmark_pages, zone_watermark_fast
@@ -126,6 +127,21 @@ def zone_for_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc_flags: int) -
     return None
 
 
+@invented("the loop of __alloc_pages_bulk", traced=False)
+def take_in_bulk(mm: Mm, zone: Zone, nr_pages: int, gfp: int) -> list[int]:
+    """Up to `nr_pages` pages of one list of this CPU, which is found once; fewer if the zone has no more."""
+    cpu, migratetype = mm.current.cpu, gfp_migratetype(mm, gfp)
+    head = pcp_list(zone.per_cpu_pageset, cpu, migratetype, 0)
+    pages: list[int] = []
+    while len(pages) < nr_pages:
+        pfn = rmqueue_pcplist_inner(mm, zone, 0, migratetype, ALLOC_WMARK_LOW, cpu, head)
+        if pfn is None:
+            break
+        prep_new_page(mm, zone, pfn, 0, gfp)
+        pages.append(pfn)
+    return pages
+
+
 @kernel("mm/page_alloc.c", "__alloc_pages_bulk", left_out="arrays that are filled in part; memcg, page_owner")
 def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPages = alloc_pages_inner) -> list[int]:
     """Up to `nr_pages` single pages, all of one zone and straight from this CPU's list; one at least, if there is any.
@@ -134,15 +150,8 @@ def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPage
     """
     gfp = current_gfp_context(mm.current, gfp & mm.gfp_allowed_mask)
     might_alloc(mm.current, gfp)
-    pages: list[int] = []
-    migratetype, cpu = gfp_migratetype(mm, gfp), mm.current.cpu
     zone = zone_for_bulk(mm, gfp, nid, nr_pages, ALLOC_WMARK_LOW) if nr_pages > 1 else None
-    while zone is not None and len(pages) < nr_pages:
-        pfn = rmqueue_pcplist_inner(mm, zone, cpu, 0, migratetype, ALLOC_WMARK_LOW)
-        if pfn is None:
-            break
-        prep_new_page(mm, zone, pfn, 0, gfp)
-        pages.append(pfn)
+    pages = [] if zone is None else take_in_bulk(mm, zone, nr_pages, gfp)
     if zone is not None and pages:
         mm.vm_event[PGALLOC + zone.index] += len(pages)
         if mm.has_numa:

@@ -51,10 +51,11 @@ def rmqueue_bulk(mm: Mm, zone: Zone, order: int, count: int, head: int, migratet
 
 
 @kernel("mm/page_alloc.c", "__rmqueue_pcplist")
-def rmqueue_pcplist_inner(mm: Mm, zone: Zone, cpu: int, order: int, migratetype: int, alloc_flags: int) -> int | None:
-    """Take the first block of the CPU's list, which is filled from the buddy if it is empty."""
+def rmqueue_pcplist_inner(
+    mm: Mm, zone: Zone, order: int, migratetype: int, alloc_flags: int, cpu: int, head: int
+) -> int | None:
+    """Take the first block of a CPU's list, the one at `head`, which is filled from the buddy if it is empty."""
     pcp, lru = zone.per_cpu_pageset, zone.page.lru
-    head = pcp.head + cpu * NR_PCP_LISTS + order_to_pindex(migratetype, order)
     pfn = lru.next[head]
     if pfn == head:
         batch = pcp.batch[cpu]

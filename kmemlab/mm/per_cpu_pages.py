@@ -8,7 +8,7 @@ type          Unmovable  Movable  Reclaimable   Unmovable  Movable …   Reclaim
 from __future__ import annotations
 
 from kmemlab.sim.column import Column, column
-from kmemlab.sim.kernel import kernel
+from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Struct
 from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_PCPTYPES
 
@@ -63,6 +63,12 @@ def order_to_pindex(migratetype: int, order: int) -> int:
     if order > PAGE_ALLOC_COSTLY_ORDER:
         return NR_LOWORDER_PCP_LISTS + (migratetype == MIGRATE_MOVABLE)
     return MIGRATE_PCPTYPES * order + migratetype
+
+
+@invented("C's &pcp->lists[order_to_pindex(migratetype, order)]", traced=False)
+def pcp_list(pcp: PerCpuPages, cpu: int, migratetype: int, order: int) -> int:
+    """The head of a CPU's list for blocks of an order and type."""
+    return pcp.head + cpu * NR_PCP_LISTS + order_to_pindex(migratetype, order)
 
 
 @kernel("mm/page_alloc.c", "pindex_to_order", traced=False)

@@ -12,7 +12,7 @@ from kmemlab.mm.check_pcp import check_pcp
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.page_free import free_the_page, free_unref_page
 from kmemlab.mm.pcp import free_pcppages_bulk, free_unref_page_commit, rmqueue_bulk, rmqueue_pcplist_inner
-from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex, pindex_to_order
+from kmemlab.mm.per_cpu_pages import NR_PCP_LISTS, order_to_pindex, pcp_list, pindex_to_order
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone
 from kmemlab.sim.list_head import list_add
 from kmemlab.sim.livepatch import livepatch
@@ -37,12 +37,10 @@ def commits_for_another_cpu(mm, zone, pfn, migratetype, order):
     zone.per_cpu_pageset.count[mm.current.cpu] += 1 << order
 
 
-def takes_and_leaves_it_listed(mm, zone, cpu, order, migratetype, alloc_flags):
-    pfn = rmqueue_pcplist_inner.original(mm, zone, cpu, order, migratetype, alloc_flags)
+def takes_and_leaves_it_listed(mm, zone, order, migratetype, alloc_flags, cpu, head):
+    pfn = rmqueue_pcplist_inner.original(mm, zone, order, migratetype, alloc_flags, cpu, head)
     if pfn is not None:
-        list_add(
-            zone.page.lru, pfn, zone.per_cpu_pageset.head + cpu * NR_PCP_LISTS + order_to_pindex(migratetype, order)
-        )
+        list_add(zone.page.lru, pfn, head)
         zone.per_cpu_pageset.count[cpu] += 1 << order
     return pfn
 
@@ -112,7 +110,8 @@ def work() -> None:
             free_the_page(mm, zone, pfn, order)
         else:
             order = rng.choice((0, 0, 0, 1, 2))
-            found = rmqueue_pcplist_inner(mm, zone, mm.current.cpu, order, MIGRATE_MOVABLE, 0)
+            head = pcp_list(zone.per_cpu_pageset, mm.current.cpu, MIGRATE_MOVABLE, order)
+            found = rmqueue_pcplist_inner(mm, zone, order, MIGRATE_MOVABLE, 0, mm.current.cpu, head)
             assert found is not None
             zone.page.owned[found], zone.page.refcount[found] = 1 + order, 1
             held.append((found, order))

@@ -11,7 +11,7 @@ from kmemlab.mm.check_zone import check_zone
 from kmemlab.mm.fallback import rmqueue_inner
 from kmemlab.mm.page_free import free_the_page
 from kmemlab.mm.pcp import drain_pages_zone, nr_pcp_free, rmqueue_pcplist_inner
-from kmemlab.mm.per_cpu_pages import order_to_pindex, pcp_allowed_order, pindex_to_order
+from kmemlab.mm.per_cpu_pages import order_to_pindex, pcp_allowed_order, pcp_list, pindex_to_order
 from kmemlab.mm.zone import NR_FREE_PAGES, ZONE_RECLAIM_ACTIVE, Zone, free_blocks, set_pageblock_migratetype
 from tests.mm.bare_mm import bare_mm, zone_of_cpus
 from tests.mm.pcp_model import MOVABLE, ORDERS, UNMOVABLE, PcpModel
@@ -47,7 +47,7 @@ def same(zone: Zone, model: PcpModel) -> None:
 def take(mm, zone: Zone, cpu: int, order: int, kind: int) -> int | None:
     if pcp_allowed_order(zone.per_cpu_pageset, order):
         zone.per_cpu_pageset.free_factor[cpu] >>= 1
-        return rmqueue_pcplist_inner(mm, zone, cpu, order, kind, 0)
+        return rmqueue_pcplist_inner(mm, zone, order, kind, 0, cpu, pcp_list(zone.per_cpu_pageset, cpu, kind, order))
     pfn = rmqueue_inner(mm, zone, order, kind, 0)
     zone.vm_stat[NR_FREE_PAGES] -= 0 if pfn is None else 1 << order
     return pfn
