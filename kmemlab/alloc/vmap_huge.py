@@ -81,9 +81,9 @@ def free_table_below(mm: Mm, level: int, entryp: int, address: int) -> None:
 
 
 @kernel("arch/x86/mm/pgtable.c", "pmd_clear_huge", formerly=("pud_clear_huge", "p4d_clear_huge"), traced=False)
-def clear_huge(tables: PageTables, level: int, entryp: int) -> bool:
-    """Clear an entry that maps a large page; whether it did."""
-    if not entry_leaf(tables, level, entryp):
+def clear_huge(tables: PageTables, level: int, entryp: int, entry: int) -> bool:
+    """Clear the entry at a physical address if it maps a large page; whether it did. `entry` is what stands there."""
+    if not (entry & PAGE_PRESENT and tables.layout.is_leaf(level, entry)):
         return False
     set_entry(tables, entryp, 0)
     return True

@@ -13,12 +13,21 @@ from array import array
 
 from kmemlab.alloc.vmap_huge import clear_huge, vmap_try_huge
 from kmemlab.alloc.vmap_tables import fill_entries, pieces, pte_alloc_kernel_track
-from kmemlab.boot.pgtable import PageTables, entry_leaf, entry_none, get_entry, pgd_offset, set_entry, table_offset
+from kmemlab.boot.pgtable import (
+    PageTables,
+    entry_below,
+    entry_leaf,
+    entry_none,
+    get_entry,
+    pgd_offset,
+    set_entry,
+    table_offset,
+)
 from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.mm.context import might_sleep
 from kmemlab.mm.globals import Mm
-from kmemlab.sim.kernel import kernel
-from kmemlab.types.pgtable import P4D, PGD, PMD, PTE, PUD
+from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.pgtable import P4D, PMD, PTE, PUD
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 
@@ -84,17 +93,30 @@ def vunmap_range_noflush(mm: Mm, address: int, end: int) -> None:
     tables = mm.boot.swapper_pg_dir
     levels = tables.layout.levels
     while address < end:
-        entryp = pgd_offset(tables, address)
-        for level in range(PGD, PTE):
-            if level != PGD:
-                entryp = table_offset(tables, level, entryp, address)
-            if entry_none(tables, entryp) or (level >= P4D and clear_huge(tables, level, entryp)):
-                stop = min((address | levels[level].size - 1) + 1, end)
-                break
-        else:
-            stop = min((address | levels[PMD].size - 1) + 1, end)
-            vunmap_pte_range(tables, table_offset(tables, PTE, entryp, address), (stop - address) >> PAGE_SHIFT)
+        level, entry = entry_to_unmap(tables, address)
+        stop = min((address | levels[level].size - 1) + 1, end)
+        if entry:
+            vunmap_pte_range(tables, entry_below(tables, PTE, entry, address), (stop - address) >> PAGE_SHIFT)
         address = stop
+
+
+@invented("vunmap_p4d_range, vunmap_pud_range and vunmap_pmd_range, one within the other", traced=False)
+def entry_to_unmap(tables: PageTables, address: int) -> tuple[int, int]:
+    """The entry of level pmd on the way to an address, with its level.
+
+    Where the way ends above, the level of that end and 0: the entry is empty, or mapped a large page and is cleared.
+    """
+    entryp = pgd_offset(tables, address)
+    entry = get_entry(tables, entryp)
+    for level in range(P4D, PTE):
+        if not entry:
+            return level - 1, 0
+        if not tables.layout.levels[level].folded:
+            entryp = entry_below(tables, level, entry, address)
+            entry = get_entry(tables, entryp)
+        if clear_huge(tables, level, entryp, entry):
+            return level, 0
+    return PMD, entry
 
 
 @kernel("mm/vmalloc.c", "vunmap_pte_range", traced=False)

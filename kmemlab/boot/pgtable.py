@@ -76,11 +76,16 @@ def pgd_offset(tables: PageTables, address: int) -> int:
 @invented("p4d_offset, pud_offset, pmd_offset and pte_offset_kernel are this, one level each", traced=False)
 def table_offset(tables: PageTables, level: int, above: int, address: int) -> int:
     """The entry at `level` below the entry `above`, which is the same one where the level is folded."""
-    layout = tables.layout
-    if layout.levels[level].folded:
+    if tables.layout.levels[level].folded:
         return above
-    table = get_entry(tables, above) & layout.address_mask
-    return table + layout.index(level, address) * layout.entry_size
+    return entry_below(tables, level, get_entry(tables, above), address)
+
+
+@invented("p4d_pgtable, pud_pgtable, … with an index: the second half of p4d_offset, pud_offset, …", traced=False)
+def entry_below(tables: PageTables, level: int, entry: int, address: int) -> int:
+    """Where the entry at `level` stands in the table that `entry`, one level up, names."""
+    layout = tables.layout
+    return (entry & layout.address_mask) + layout.index(level, address) * layout.entry_size
 
 
 @invented("C goes down with its loops over entries", traced=False)
@@ -130,9 +135,11 @@ def table_alloc(tables: PageTables, level: int, above: int, address: int, alloc:
     """As `table_offset`, and where the entry `above` is empty, it gets a new table from `alloc` first."""
     if tables.layout.levels[level].folded:
         return above
-    if entry_none(tables, above):
+    entry = get_entry(tables, above)
+    if not entry:
         populate(tables, above, alloc())
-    return table_offset(tables, level, above, address)
+        entry = get_entry(tables, above)
+    return entry_below(tables, level, entry, address)
 
 
 @kernel("include/linux/mm.h", "p4d_alloc", lock="init_mm.page_table_lock", traced=False)

@@ -11,6 +11,7 @@ frame, and contents only where the hardware itself reads them, as it does with p
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from typing import Any, Self
 
@@ -113,7 +114,8 @@ class Ram(Struct):
             return bytes((self.filled[pfn],)) * length
         first, last = within >> 3, within + length + 7 >> 3
         words = plain_column(self.words)[place * WORDS + first : place * WORDS + last]
-        return struct.pack(f"<{last - first}Q", *words)[within & 7 : (within & 7) + length]
+        bytes_of_words = words.tobytes() if sys.byteorder == "little" else struct.pack(f"<{last - first}Q", *words)
+        return bytes_of_words[within & 7 : (within & 7) + length]
 
     def _write_frame(self, place: int, within: int, piece: bytes) -> None:
         # Whole words are written; what lies before and behind the piece in the first and last word stays.
