@@ -14,6 +14,7 @@ from kmemlab.boot.tlbflush import flush_tlb_kernel_range
 from kmemlab.mm.context import might_sleep
 from kmemlab.mm.free_vmap_area import alloc_vmap_area_inner
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.vmalloc import VMAP_LAZY_NR
 from kmemlab.mm.vmap_area import (
     PURGE_VMAP_AREA_ROOT,
     VMAP_AREA_ROOT,
@@ -79,10 +80,10 @@ def free_vmap_area_noflush(mm: Mm, va: int) -> None:
     """Let an area whose entries are cleared wait for a purge; a worker is woken when too many wait."""
     vmalloc = mm.vmalloc
     unlink_va(vmalloc.areas, va, VMAP_AREA_ROOT)
-    nr_lazy = vmalloc.vmap_lazy_nr + (vmalloc.areas.node_size(va) >> PAGE_SHIFT)
-    vmalloc.vmap_lazy_nr = nr_lazy
+    nr_lazy = vmalloc.cells[VMAP_LAZY_NR] + (vmalloc.areas.node_size(va) >> PAGE_SHIFT)
+    vmalloc.cells[VMAP_LAZY_NR] = nr_lazy
     merge_or_add_vmap_area(vmalloc.areas, va, PURGE_VMAP_AREA_ROOT)
-    if nr_lazy > mm.vmalloc.lazy_max_pages:
+    if nr_lazy > vmalloc.lazy_max_pages:
         vmalloc.drain_vmap_work = 1
 
 

@@ -14,7 +14,8 @@ from kmemlab.alloc.page_address import lowmem_page_address
 from kmemlab.alloc.page_alloc import alloc_pages_inner, current_gfp_context, might_alloc
 from kmemlab.alloc.prep_page import prep_new_page, split_page
 from kmemlab.boot.address_space import pa
-from kmemlab.mm.globals import Mm
+from kmemlab.mm.context import CPU
+from kmemlab.mm.globals import GFP_ALLOWED_MASK, Mm
 from kmemlab.mm.page_free import free_pages_inner, page_zone
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
 from kmemlab.mm.per_cpu_pages import pcp_list
@@ -130,10 +131,10 @@ def zone_for_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc_flags: int) -
 @invented("the loop of __alloc_pages_bulk", traced=False)
 def take_in_bulk(mm: Mm, zone: Zone, nr_pages: int, gfp: int) -> list[int]:
     """Up to `nr_pages` pages of one list of this CPU, which is found once; fewer if the zone has no more."""
-    cpu, migratetype = mm.current.cpu, gfp_migratetype(mm, gfp)
+    cpu, migratetype = mm.current.cells[CPU], gfp_migratetype(mm, gfp)
     head = pcp_list(zone.per_cpu_pageset, cpu, migratetype, 0)
     pages: list[int] = []
-    while len(pages) < nr_pages:
+    for _ in range(nr_pages):
         pfn = rmqueue_pcplist_inner(mm, zone, 0, migratetype, ALLOC_WMARK_LOW, cpu, head)
         if pfn is None:
             break
@@ -148,7 +149,7 @@ def alloc_pages_bulk(mm: Mm, gfp: int, nid: int, nr_pages: int, alloc: AllocPage
 
     Where no zone of the node has so many to spare, a single page is taken in the usual way, by `alloc`.
     """
-    gfp = current_gfp_context(mm.current, gfp & mm.gfp_allowed_mask)
+    gfp = current_gfp_context(mm.current, gfp & mm.cells[GFP_ALLOWED_MASK])
     might_alloc(mm.current, gfp)
     zone = zone_for_bulk(mm, gfp, nid, nr_pages, ALLOC_WMARK_LOW) if nr_pages > 1 else None
     pages = [] if zone is None else take_in_bulk(mm, zone, nr_pages, gfp)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from kmemlab.alloc.alloc_vmap_area import drain_vmap_area_work
 from kmemlab.alloc.vm_area import remove_vm_area
-from kmemlab.mm.context import in_atomic, might_sleep
+from kmemlab.mm.context import HARDIRQ, may_sleep, might_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_free import free_pages_inner
 from kmemlab.mm.vm_struct import VM_MAP_PUT_PAGES, release_vm_struct, vm_pages
-from kmemlab.mm.vmalloc import find_vm_area
+from kmemlab.mm.vmalloc import NR_VMALLOC_PAGES, find_vm_area
 from kmemlab.mm.vmap_area import PURGE_VMAP_AREA_ROOT, find_vmap_area
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest, DoubleFree
@@ -25,7 +25,7 @@ def vfree(mm: Mm, addr: int) -> None:
 
     Raises `BadRequest` for an address where no area begins.
     """
-    if not mm.current.hardirq_count:
+    if not mm.current.cells[HARDIRQ]:
         might_sleep(mm.current, "mm/vmalloc.c")
     if addr:
         vfree_inner(mm, addr)
@@ -34,7 +34,7 @@ def vfree(mm: Mm, addr: int) -> None:
 @kernel("mm/vmalloc.c", "__vfree")
 def vfree_inner(mm: Mm, addr: int) -> None:
     """The part of vfree that failing allocations use, too."""
-    if mm.current.hardirq_count:
+    if mm.current.cells[HARDIRQ]:
         vfree_deferred(mm, addr)
     else:
         vunmap_inner(mm, addr, deallocate_pages=True)
@@ -62,7 +62,7 @@ def free_work(mm: Mm) -> None:
 @kernel("kernel/workqueue.c", "process_scheduled_works", left_out="workqueues: only vmalloc's two kinds of work")
 def run_vmap_work(mm: Mm) -> None:
     """A worker gets the CPU, if there is work for it and sleeping is allowed."""
-    if in_atomic(mm.current) or mm.current.irqs_disabled:
+    if not may_sleep(mm.current):
         return
     if mm.vmalloc.vfree_deferred:
         free_work(mm)
@@ -81,7 +81,7 @@ def vunmap_inner(mm: Mm, addr: int, deallocate_pages: bool) -> None:
         for pfn in vm_pages(mm.page, vms, vm):
             free_pages_inner(mm, pfn, 0)
         if not vms.flags[vm] & VM_MAP_PUT_PAGES:
-            vmalloc.nr_vmalloc_pages -= vms.nr_pages[vm]
+            vmalloc.cells[NR_VMALLOC_PAGES] -= vms.nr_pages[vm]
         if vms.pages[vm]:
             vunmap_inner(mm, vms.pages[vm], deallocate_pages=True)
     release_vm_struct(vms, vm)

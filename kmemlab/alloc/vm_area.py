@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from kmemlab.alloc.alloc_vmap_area import alloc_vmap_area, free_unmap_vmap_area
-from kmemlab.mm.context import might_sleep
+from kmemlab.mm.context import HARDIRQ, might_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.vm_struct import VM_IOREMAP, VM_NO_GUARD, new_vm_struct, release_vm_struct, set_caller
 from kmemlab.mm.vmap_area import find_vmap_area
@@ -39,7 +39,7 @@ def get_vm_area_node(
 
     The size is rounded up to pages of 2**`shift` bytes.
     """
-    assert not mm.current.hardirq_count, "vmalloc in an interrupt handler"
+    assert not mm.current.cells[HARDIRQ], "vmalloc in an interrupt handler"
     vmalloc = mm.vmalloc
     size = round_up(size, 1 << shift)
     if not size:

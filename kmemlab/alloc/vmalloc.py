@@ -29,6 +29,7 @@ from kmemlab.mm.vm_struct import (
     set_vm_pages,
     vm_caller,
 )
+from kmemlab.mm.vmalloc import NR_VMALLOC_PAGES
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
@@ -106,7 +107,7 @@ def vmalloc_area_node(mm: Mm, vm: int, gfp: int, prot: int, page_shift: int, nid
     vms.page_order[vm] = order
     pfns = vm_area_alloc_pages(mm, gfp, nid, order, nr_pages, alloc)
     set_vm_pages(mm.page, vms, vm, pfns)
-    mm.vmalloc.nr_vmalloc_pages += len(pfns)
+    mm.vmalloc.cells[NR_VMALLOC_PAGES] += len(pfns)
     if len(pfns) != nr_pages:
         vfree_inner(mm, addr)
         raise vmalloc_error(mm, gfp, len(pfns) << PAGE_SHIFT, f", page order {order}, failed to allocate pages")

@@ -83,16 +83,9 @@ def pte_alloc_kernel_track(mm: Mm, address: int) -> int:
 def fill_entries(tables: PageTables, entryp: int, entries: list[int]) -> None:
     """Write entries one behind the other, all in one table, where all must be empty."""
     size = tables.layout.entry_size
-    assert not any_entry(tables, entryp, len(entries)), "a page is mapped where one is already"
+    assert tables.ram.is_blank(entryp, size * len(entries)), "a page is mapped where one is already"
     if size == 8:
         tables.ram.fill(entryp, array("Q", entries))
         return
     for nth, entry in enumerate(entries):
         set_entry(tables, entryp + size * nth, entry)
-
-
-@invented("C's pte_none, entry after entry", traced=False)
-def any_entry(tables: PageTables, entryp: int, count: int) -> bool:
-    """Whether any of `count` entries of one table is not empty."""
-    size = tables.layout.entry_size * count
-    return tables.ram.read_bytes(entryp, size) != bytes(size)

@@ -70,7 +70,8 @@ def entry_leaf(tables: PageTables, level: int, entryp: int) -> bool:
 @kernel("include/linux/pgtable.h", "pgd_offset_pgd", formerly=("pgd_offset", "pgd_offset_k"), traced=False)
 def pgd_offset(tables: PageTables, address: int) -> int:
     """The entry of the top table that an address goes through."""
-    return tables.pgd + tables.layout.pgd_index(address) * tables.layout.entry_size
+    layout = tables.layout
+    return tables.pgd + layout.index(PGD, address) * layout.entry_size
 
 
 @invented("p4d_offset, pud_offset, pmd_offset and pte_offset_kernel are this, one level each", traced=False)

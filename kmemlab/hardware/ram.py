@@ -63,7 +63,7 @@ class Ram(Struct):
         if pfn >= self.max_pfn:
             return (1 << 8 * size) - 1
         place = self.place[pfn]
-        word = self.words[place * WORDS + (addr >> 3 & WORDS - 1)] if place else self.filled[pfn] * _EACH_BYTE
+        word = self.words[place * WORDS + (addr >> 3) % WORDS] if place else self.filled[pfn] * _EACH_BYTE
         return word if size == 8 else word >> 8 * (addr & 4) & 0xFFFFFFFF
 
     def write(self, addr: int, value: int, size: int = 8) -> None:
@@ -74,7 +74,7 @@ class Ram(Struct):
         pfn = addr >> PAGE_SHIFT
         if pfn >= self.max_pfn:
             return
-        at = self.place_of(pfn) * WORDS + (addr >> 3 & WORDS - 1)
+        at = self.place_of(pfn) * WORDS + (addr >> 3) % WORDS
         if size == 4:
             shift = 8 * (addr & 4)
             value = self.words[at] & ~(0xFFFFFFFF << shift) | value << shift
@@ -83,7 +83,7 @@ class Ram(Struct):
     def fill(self, addr: int, values: array[int]) -> None:
         """Write numbers of 8 bytes one behind the other, all into the same frame."""
         if addr >> PAGE_SHIFT < self.max_pfn:
-            at = self.place_of(addr >> PAGE_SHIFT) * WORDS + (addr >> 3 & WORDS - 1)
+            at = self.place_of(addr >> PAGE_SHIFT) * WORDS + (addr >> 3) % WORDS
             self.words[at : at + len(values)] = memoryview(values)
 
     def read_bytes(self, addr: int, size: int) -> bytes:
@@ -96,6 +96,10 @@ class Ram(Struct):
             addr += length
             size -= length
         return bytes(found)
+
+    def is_blank(self, addr: int, size: int) -> bool:
+        """Whether all of `size` bytes from a physical address on, which lie in one frame, are 0."""
+        return self._frame_bytes(addr >> PAGE_SHIFT, addr % PAGE_SIZE, size) == bytes(size)
 
     def write_bytes(self, addr: int, data: bytes) -> None:
         """Write bytes from a physical address on; where there is no RAM they are lost."""

@@ -37,19 +37,21 @@ def held_zone(mm: Mm, pfn: int, order: int) -> Zone:
 
     Raises `BadRequest` for a block that was never handed out or has another order, `DoubleFree` for one that is free.
     """
-    zone = page_zone(mm, pfn)
-    if zone is None or mm.page.owned[pfn] != 1 + order:
-        raise wrong_free(mm.page, zone, pfn, order)
+    page = mm.page
+    if not 0 <= pfn < page.max_pfn or page.owned[pfn] != 1 + order:
+        raise wrong_free(page, page_zone(mm, pfn), pfn, order)
+    zone = mm.zone_table[page_zone_id(page, pfn)]
+    assert zone is not None, "what is held lies in a zone"
     return zone
 
 
 @kernel("mm/page_alloc.c", "free_pages_prepare", left_out="memcg, page_owner, KASAN")
 def free_pages_prepare(mm: Mm, zone: Zone, pfn: int, order: int) -> None:
     """From now on nobody holds the block: its flags are gone, and perhaps its contents."""
-    page = zone.page
+    page, nr_pages = zone.page, 1 << order
     page.refcount[pfn] = page.owned[pfn] = page.flags[pfn] = 0
-    zone.cells[NR_OWNED] -= 1 << order
-    treat_free_pages(mm, pfn, 1 << order)
+    zone.cells[NR_OWNED] -= nr_pages
+    treat_free_pages(mm, pfn, nr_pages)
 
 
 @kernel("mm/page_alloc.c", "free_unref_page", left_out="finding the lists locked: then C gives the page to the buddy")

@@ -39,9 +39,10 @@ def kernel_unpoison_pages(mm: Mm, pfn: int, count: int) -> None:
 @kernel("mm/page_alloc.c", "post_alloc_hook", left_out="KASAN, page_owner, debug_pagealloc", traced=False)
 def post_alloc_hook(mm: Mm, pfn: int, order: int, gfp: int) -> None:
     """Give the pages the contents that the request, or the command line, wants."""
-    if mm.cells[PAGE_POISONING]:
+    cells = mm.cells
+    if cells[PAGE_POISONING]:
         kernel_unpoison_pages(mm, pfn, 1 << order)
-    if mm.cells[INIT_ON_ALLOC] or gfp & __GFP_ZERO:
+    if cells[INIT_ON_ALLOC] or gfp & __GFP_ZERO:
         ram = mm.boot.ram
         if order:
             ram.fill_pages(pfn, 1 << order, 0)

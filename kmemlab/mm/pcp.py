@@ -124,12 +124,12 @@ def nr_pcp_high(zone: Zone, cpu: int, free_high: bool) -> int:
 @kernel("mm/page_alloc.c", "free_unref_page_commit")
 def free_unref_page_commit(mm: Mm, zone: Zone, pfn: int, migratetype: int, order: int) -> None:
     """Put a block at the head of this CPU's list; if the lists are too long now, give some pages back."""
-    cpu = mm.current.cells[CPU]
+    cpu, nr_pages = mm.current.cells[CPU], 1 << order
     pcp = zone.per_cpu_pageset
     pindex = order_to_pindex(migratetype, order)
-    mm.vm_event[PGFREE] += 1 << order
+    mm.vm_event[PGFREE] += nr_pages
     list_add(zone.page.lru, pfn, pcp.head + cpu * NR_PCP_LISTS + pindex)
-    count = pcp.count[cpu] + (1 << order)
+    count = pcp.count[cpu] + nr_pages
     pcp.count[cpu] = count
     # Small blocks that only come back would keep larger ones from forming: then all of them go.
     free_high = 0 < order <= PAGE_ALLOC_COSTLY_ORDER and pcp.free_factor[cpu] > 0

@@ -65,12 +65,15 @@ class VmStructs(Struct):
         self.next_deferred = column("i", 1 + most)
 
 
+FIRST_UNUSED = VmStructs.first_unused.index  # vms.cells[…]: each area asks for this
+
+
 @invented("C's kzalloc_node", traced=False)
 def new_vm_struct(vms: VmStructs) -> int:
     """The number of a struct, zero but for what the caller sets. Raises `TooLarge` when there are no more."""
-    vm = vms.first_unused
+    vm = vms.cells[FIRST_UNUSED]
     if vm:
-        vms.first_unused = vms.first_page[vm]
+        vms.cells[FIRST_UNUSED] = vms.first_page[vm]
     else:
         vm = 1 + vms.nr_used
         if vm >= len(vms.addr):
@@ -89,8 +92,8 @@ def new_vm_struct(vms: VmStructs) -> int:
 def release_vm_struct(vms: VmStructs, vm: int) -> None:
     """The number may be used for another area."""
     vms.flags[vm] = 0
-    vms.first_page[vm] = vms.first_unused
-    vms.first_unused = vm
+    vms.first_page[vm] = vms.cells[FIRST_UNUSED]
+    vms.cells[FIRST_UNUSED] = vm
 
 
 @invented("C keeps the address of the code that asked, and looks its name up", traced=False)

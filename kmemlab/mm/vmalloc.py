@@ -32,6 +32,10 @@ class Vmalloc(Struct):
         self.blocks = VmapBlocks(nr_cpus, block_pages, len(self.areas.va_start))
 
 
+# vmalloc.cells[…]: each area asks for these, as it comes and as it goes.
+VMAP_LAZY_NR, NR_VMALLOC_PAGES = Vmalloc.vmap_lazy_nr.index, Vmalloc.nr_vmalloc_pages.index
+
+
 @kernel("mm/vmalloc.c", "is_vmalloc_addr", traced=False)
 def is_vmalloc_addr(vmalloc: Vmalloc, addr: int) -> bool:
     """Whether an address lies where vmalloc's areas are, taken or not."""

@@ -58,6 +58,9 @@ class VmapAreas(RbNodes):
         return self.va_end[node] - self.va_start[node]
 
 
+FIRST_UNUSED = VmapAreas.first_unused.index  # areas.cells[…]: each area asks for this
+
+
 @invented("C's lists are empty at compile time")
 def init_vmap_area_lists(areas: VmapAreas) -> None:
     """Nothing is busy, free or lazy."""
@@ -69,9 +72,9 @@ def init_vmap_area_lists(areas: VmapAreas) -> None:
 @invented("C's kmem_cache_alloc(vmap_area_cachep, …)", traced=False)
 def new_vmap_area(areas: VmapAreas, start: int, end: int) -> int:
     """A number for the area [start, end), in no tree yet. Raises `TooLarge` when there are no more."""
-    va = areas.first_unused
+    va = areas.cells[FIRST_UNUSED]
     if va:
-        areas.first_unused = areas.list.next[va]
+        areas.cells[FIRST_UNUSED] = areas.list.next[va]
     else:
         va = FIRST_AREA + areas.nr_used
         if va >= len(areas.va_start):
@@ -89,8 +92,8 @@ def new_vmap_area(areas: VmapAreas, start: int, end: int) -> int:
 @invented("C's kmem_cache_free(vmap_area_cachep, …)", traced=False)
 def release_vmap_area(areas: VmapAreas, va: int) -> None:
     """The number of an area that is in no tree may be used for another."""
-    areas.list.next[va] = areas.first_unused
-    areas.first_unused = va
+    areas.list.next[va] = areas.cells[FIRST_UNUSED]
+    areas.cells[FIRST_UNUSED] = va
 
 
 @kernel("mm/vmalloc.c", "find_va_links", left_out="going on after a warning", traced=False)

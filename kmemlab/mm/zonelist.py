@@ -136,7 +136,7 @@ def check_highest_zone(mm: Mm, index: int) -> None:
 @kernel("include/linux/mmzone.h", "for_each_zone_zonelist", traced=False)
 def for_each_zone_zonelist(mm: Mm, zonelist: Zonelist, highidx: int = MAX_NR_ZONES - 1) -> Iterator[Zone]:
     """The zones of the list, best first, without those above the zone index `highidx`."""
-    for at in range(zonelist.count):
+    for at in range(zonelist.cells[COUNT]):
         if zonelist.zone_idx[at] <= highidx:
             yield mm.node_data[zonelist.nid[at]].node_zones[zonelist.zone_idx[at]]
 

@@ -177,7 +177,7 @@ def present_ptes(tables: PageTables, start: int, end: int) -> Iterator[tuple[int
     size = layout.entry_size
     for address, stop in table_spans(tables, start, end):
         entryp = pte_offset_map(tables, address)
-        if entryp is not None and any(tables.ram.read_bytes(entryp, (stop - address >> PAGE_SHIFT) * size)):
+        if entryp is not None and not tables.ram.is_blank(entryp, (stop - address >> PAGE_SHIFT) * size):
             for at in range(address, stop, PAGE_SIZE):
                 if get_entry(tables, entryp):
                     yield at, entryp
