@@ -87,4 +87,4 @@ def test_a_recorded_wrapper_would_be_found() -> None:
     try:
         assert [name.rsplit(".", 1)[1] for name in unloggable(__name__)] == ["forgets_to_say_untraced"]
     finally:
-        registry.marks.remove(registry.marks[-1])
+        registry._marks.popitem()
