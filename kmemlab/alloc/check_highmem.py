@@ -94,4 +94,4 @@ def _check_tlb(owner: Pkmap | KmapCtrl, start: int, end: int) -> None:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="kmap", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="kmap")

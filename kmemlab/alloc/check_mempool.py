@@ -43,8 +43,4 @@ def _check_counts(pool: Mempool) -> None:
 
 
 def _broken(pool: Mempool, law: str) -> NoReturn:
-    raise BrokenLaw(
-        f"pool {pool.number} {law}",
-        where="mempool",
-        remedy="a kernel function broke it; record and step back to see which",
-    )
+    raise BrokenLaw(f"pool {pool.number} {law}", where="mempool")

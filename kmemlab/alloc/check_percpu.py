@@ -138,8 +138,4 @@ def _check_lists(percpu: Percpu, used: list[PcpuChunk]) -> None:
 
 
 def _broken(chunk: PcpuChunk | None, law: str) -> NoReturn:
-    raise BrokenLaw(
-        law if chunk is None else f"chunk {chunk.number} {law}",
-        where="per-CPU memory",
-        remedy="a kernel function broke it; record and step back to see which",
-    )
+    raise BrokenLaw(law if chunk is None else f"chunk {chunk.number} {law}", where="per-CPU memory")

@@ -57,4 +57,4 @@ def _check_direct(stacks: ThreadStacks, stack: int) -> None:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="kernel stacks", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="kernel stacks")

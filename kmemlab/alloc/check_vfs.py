@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from kmemlab.alloc.inode import mapping_shrinkable
 from kmemlab.alloc.list_lru import ListLru
 from kmemlab.alloc.super_block import SuperBlock, object_nid
@@ -70,5 +72,5 @@ def _check_file(sb: SuperBlock, ino: int) -> None:
         _broken(f"nobody uses inode {ino}, it has no pages, and is not on the list of those that may go")
 
 
-def _broken(law: str) -> None:
-    raise BrokenLaw(law, where="names and inodes", remedy="step back through the timeline to the write that broke it")
+def _broken(law: str) -> NoReturn:
+    raise BrokenLaw(law, where="names and inodes")

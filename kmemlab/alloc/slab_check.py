@@ -75,4 +75,4 @@ def check_pages(common: SlabCommon, by_cache: Mapping[int, tuple[int, ...]]) -> 
 @invented("the error of a broken law", traced=False)
 def broken(law: str) -> NoReturn:
     """Raise `BrokenLaw`."""
-    raise BrokenLaw(law, where="check_slab", remedy="step back through the timeline to the write that broke it")
+    raise BrokenLaw(law, where="check_slab")

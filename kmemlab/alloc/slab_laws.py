@@ -7,6 +7,8 @@ the counts are what counting finds                  slabs, free slabs, free obje
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from kmemlab.alloc.slab_array_cache import entries_of
 from kmemlab.alloc.slab_cache import (
     SLABS_FREE,
@@ -156,7 +158,5 @@ def check_colour(cache: SlabCache, slab: int) -> None:
         _broken(cache, f"slab {slab} has {'a' if full_without_list else 'no'} freelist")
 
 
-def _broken(cache: SlabCache, law: str) -> None:
-    raise BrokenLaw(
-        law, where=f"cache {cache.name}", remedy="step back through the timeline to the write that broke it"
-    )
+def _broken(cache: SlabCache, law: str) -> NoReturn:
+    raise BrokenLaw(law, where=f"cache {cache.name}")

@@ -180,6 +180,4 @@ def check_sums(cache: SlubCache, slabs: tuple[int, ...], free: int) -> None:
 @invented("the error of a broken law", traced=False)
 def broken(cache: SlubCache, law: str) -> NoReturn:
     """Raise `BrokenLaw`."""
-    raise BrokenLaw(
-        law, where=f"cache {cache.name}", remedy="step back through the timeline to the write that broke it"
-    )
+    raise BrokenLaw(law, where=f"cache {cache.name}")

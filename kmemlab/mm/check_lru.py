@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import NoReturn
 
 from kmemlab.mm.check_zone import BrokenLaw, sections_but_runs
 from kmemlab.mm.folio_batch import LRU_ADD, NR_FOLIO_BATCHES, folio_batch
@@ -107,7 +108,5 @@ def _check_batches(mm: Mm) -> None:
                     adding.add(pfn)
 
 
-def _broken(node: int, law: str) -> None:
-    raise BrokenLaw(
-        law, where=f"LRU lists of node {node}", remedy="step back through the timeline to the write that broke it"
-    )
+def _broken(node: int, law: str) -> NoReturn:
+    raise BrokenLaw(law, where=f"LRU lists of node {node}")

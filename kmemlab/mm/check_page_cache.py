@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NoReturn
 
 from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBACK, is_swap_space
 from kmemlab.mm.check_zone import BrokenLaw
@@ -69,9 +70,5 @@ def _count(mm: Mm, pfn: int, there: Counter[tuple[int, int]]) -> None:
         there[node, NR_FILE_DIRTY] += page_has_flag(mm.page, pfn, PG_dirty)
 
 
-def _broken(mapping: int, law: str) -> None:
-    raise BrokenLaw(
-        law,
-        where=f"mapping {mapping}" if mapping else "the page cache",
-        remedy="step back through the timeline to the write that broke it",
-    )
+def _broken(mapping: int, law: str) -> NoReturn:
+    raise BrokenLaw(law, where=f"mapping {mapping}" if mapping else "the page cache")

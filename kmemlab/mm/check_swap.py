@@ -131,4 +131,4 @@ def _check_sums(mm: Mm, cached: Counter[int]) -> None:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="swap", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="swap")

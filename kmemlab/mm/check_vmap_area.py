@@ -90,4 +90,4 @@ def _check_cover(spans: list[tuple[int, int, int]]) -> None:
 @invented("how a law says that it does not hold", traced=False)
 def broken(what: str) -> NoReturn:
     """Raise `BrokenLaw`."""
-    raise BrokenLaw(what, where="vmalloc", remedy="record, then step back from here to the function that broke it")
+    raise BrokenLaw(what, where="vmalloc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NoReturn
 
 from kmemlab.mm.buddy import find_buddy_pfn, pageblocks_may_join
 from kmemlab.mm.free_run import run_of
@@ -26,7 +27,12 @@ _SET = re.compile(rb"[^\0]", re.DOTALL)
 
 
 class BrokenLaw(KmemlabError):
-    """A law of the memory's state does not hold."""
+    """A law of the memory's state does not hold: a write before this moment broke it, here in `where`."""
+
+    def __init__(self, law: str, *, where: str) -> None:
+        super().__init__(
+            law, where=where, remedy="record, and step back through the timeline to the write that broke it"
+        )
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)
@@ -134,10 +140,6 @@ def check_conservation(zone: Zone) -> None:
 
 
 @invented("errors that teach", traced=False)
-def broken_law(zone: Zone, law: str) -> None:
+def broken_law(zone: Zone, law: str) -> NoReturn:
     """Raise `BrokenLaw` for a law of this zone."""
-    raise BrokenLaw(
-        law,
-        where=f"zone {zone.name} of node {zone.node}",
-        remedy="step back through the timeline to the write that broke it",
-    )
+    raise BrokenLaw(law, where=f"zone {zone.name} of node {zone.node}")

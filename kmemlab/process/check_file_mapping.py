@@ -77,4 +77,4 @@ def check_i_mmap(common: ProcessMemory, mms: list[MmStruct]) -> None:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="mapped files", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="mapped files")

@@ -55,4 +55,4 @@ def _pages_in(mm: MmStruct, vma: int) -> set[int]:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="locked memory", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="locked memory")

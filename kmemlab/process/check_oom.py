@@ -65,4 +65,4 @@ def check_reaped(processes: Processes, task: TaskStruct) -> None:
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="the OOM killer", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="the OOM killer")

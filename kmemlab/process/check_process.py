@@ -226,4 +226,4 @@ def check_node_counters(processes: Processes, anon: int, mapped: int, tables: in
 
 
 def _broken(law: str) -> NoReturn:
-    raise BrokenLaw(law, where="processes", remedy="a kernel function broke it; record and step back to see which")
+    raise BrokenLaw(law, where="processes")

@@ -32,7 +32,6 @@ def check_swap(processes: Processes) -> None:
                 raise BrokenLaw(
                     f"the entry at {address:#x} of address space {mm.number} names no slot",
                     where="swap",
-                    remedy="a kernel function broke it; record and step back to see which",
                 )
             held[entry] += 1
             mine += 1
@@ -42,6 +41,5 @@ def check_swap(processes: Processes) -> None:
             raise BrokenLaw(
                 f"address space {mm.number} holds {mine} swap entries, but counts {mm.rss_stat[MM_SWAPENTS]}",
                 where="swap",
-                remedy="a kernel function broke it; record and step back to see which",
             )
     check_swap_areas(processes.common.mm, held, exclusive)

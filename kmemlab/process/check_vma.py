@@ -59,15 +59,15 @@ def check_anon_vmas(common: ProcessMemory, mms: list[MmStruct]) -> None:
     listed = [vma for mm in mms for vma in mm.vmas()]
     in_use = [vma for vma in range(1, vmas.nr_ever + 1) if vmas.vm_mm[vma]]
     if sorted(listed) != in_use:
-        raise BrokenLaw("a VMA is no process's, or two have it", where="processes", remedy="step back to see when")
+        raise BrokenLaw("a VMA is no process's, or two have it", where="processes")
     for anon_vma in range(1, anon_vmas.nr_ever + 1):
         if not anon_vmas.object[anon_vma]:
             continue
         members = list(list_for_each(anon_vmas.same_anon_vma, anon_vmas.head(anon_vma)))
         naming = [vma for vma in in_use if vmas.anon_vma[vma] == anon_vma]
         if sorted(members) != naming or len(members) != anon_vmas.degree[anon_vma] or not members:
-            raise BrokenLaw(f"the list of anon_vma {anon_vma} is wrong", where="processes", remedy="step back")
+            raise BrokenLaw(f"the list of anon_vma {anon_vma} is wrong", where="processes")
 
 
 def _broken(mm: MmStruct, law: str) -> NoReturn:
-    raise BrokenLaw(f"address space {mm.number}: {law}", where="VMAs", remedy="record, and step back to see which")
+    raise BrokenLaw(f"address space {mm.number}: {law}", where="VMAs")

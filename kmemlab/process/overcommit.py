@@ -129,5 +129,5 @@ def check_committed(processes: Processes) -> None:
     if processes.common.mm.vm_committed_as != promised:
         raise BrokenLaw(
             f"{processes.common.mm.vm_committed_as} pages count as promised, but VMAs have {promised}",
-            where="Committed_AS", remedy="a kernel function broke it; record and step back to see which",
-        )  # fmt: skip
+            where="Committed_AS",
+        )
