@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from kmemlab.alloc.thread_stack import NR_KERNEL_STACK_KB, ThreadStacks
+from kmemlab.alloc.thread_stack import ThreadStacks
 from kmemlab.alloc.vmap_pages import vmalloc_to_pfn
 from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.vm_struct import vm_pages
 from kmemlab.mm.vmalloc import find_vm_area
+from kmemlab.mm.vmstat import NR_KERNEL_STACK_KB
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE, get_order
 

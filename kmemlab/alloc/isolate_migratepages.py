@@ -31,7 +31,7 @@ from kmemlab.mm.pageblock_skip import (
     set_pageblock_skip,
 )
 from kmemlab.mm.vm_event import COMPACTISOLATED
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_ISOLATED
 from kmemlab.mm.zone import Zone, get_pageblock_migratetype
 from kmemlab.reclaim.throttle import Throttle, reclaim_throttle
 from kmemlab.sim.kernel import invented, kernel
@@ -41,7 +41,6 @@ from kmemlab.types.pageflags import PG_dirty, PG_locked, PG_lru, PG_unevictable,
 
 ISOLATE_ASYNC_MIGRATE = 0x4  # only pages that move without waiting
 ISOLATE_UNEVICTABLE = 0x8  # pages that reclaim may not take, too
-NR_ISOLATED = tuple(NODE_STAT_NAMES.index(f"nr_isolated_{kind}") for kind in ("anon", "file"))
 
 ISOLATE_ABORT, ISOLATE_NONE, ISOLATE_SUCCESS = range(3)
 

@@ -12,16 +12,11 @@ from kmemlab.alloc.kmalloc_caches import KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_IN
 from kmemlab.alloc.kmem_cache import KmemCache
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_bug import BAD_POINTER, SlabBug
-from kmemlab.alloc.slab_common import (
-    NR_SLAB_UNRECLAIMABLE,
-    SlabCommon,
-    give_back,
-    kmalloc_fix_flags,
-    kmem_cache_alloc_node,
-)
+from kmemlab.alloc.slab_common import SlabCommon, give_back, kmalloc_fix_flags, kmem_cache_alloc_node
 from kmemlab.alloc.slab_memory import memcpy, memset
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, prep_compound_page, slab_address, slab_nid, slab_order
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.vmstat import NR_SLAB_UNRECLAIMABLE
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE

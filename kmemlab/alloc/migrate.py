@@ -26,7 +26,7 @@ from kmemlab.mm.swap_range import swap_address_space
 from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache
 from kmemlab.mm.swapops import swp_offset
 from kmemlab.mm.vm_event import PGMIGRATE_FAIL, PGMIGRATE_SUCCESS
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_ISOLATED_ANON
 from kmemlab.mm.wait import folio_lock, folio_trylock, folio_unlock, folio_wait_writeback, io_schedule
 from kmemlab.mm.xarray import xa_mk_page, xa_store
 from kmemlab.sim.kernel import invented, kernel
@@ -50,7 +50,6 @@ EAGAIN, ENOMEM, EBUSY, EINVAL = 11, 12, 16, 22
 MIGRATEPAGE_SUCCESS, MIGRATEPAGE_UNMAP = 0, 1
 NR_MAX_MIGRATE_PAGES_RETRY = 10
 FORCE_FROM_PASS = 3  # from then on it waits for locks, too
-NR_ISOLATED_ANON = NODE_STAT_NAMES.index("nr_isolated_anon")
 
 _MOVED_FLAGS = sum(
     1 << flag

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-from kmemlab.alloc.slab_common import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, SlabCommon
+from kmemlab.alloc.slab_common import SlabCommon
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, slab_order
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.vmstat import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE
 from kmemlab.sim.kernel import invented
 
 

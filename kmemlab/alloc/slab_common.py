@@ -30,7 +30,7 @@ from kmemlab.alloc.slab_memory import KernelMemory, memset
 from kmemlab.alloc.slab_pages import NR_CACHES, SlabPages, slab_nid
 from kmemlab.mm.context import may_sleep, might_sleep
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import ListHead, list_add, list_for_each
@@ -45,8 +45,6 @@ from kmemlab.types.units import PAGE_SHIFT, U64_MAX
 DOWN, PARTIAL, PARTIAL_NODE, UP, FULL = range(5)
 """enum slab_state: how far the allocators have come while the kernel boots."""
 
-NR_SLAB_RECLAIMABLE = NODE_STAT_NAMES.index("nr_slab_reclaimable")
-NR_SLAB_UNRECLAIMABLE = NODE_STAT_NAMES.index("nr_slab_unreclaimable")
 GFP_SLAB_BUG_MASK = gfp_bits.__GFP_DMA32 | gfp_bits.__GFP_HIGHMEM
 
 # Where the fields that every request needs stand among the cells of a cache.

@@ -19,7 +19,7 @@ from kmemlab.alloc.vmap_pages import vmalloc_to_pfn
 from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.kernel_access import clear, store
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_KERNEL_STACK_KB
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct
@@ -32,7 +32,6 @@ THREADINFO_GFP = GFP_KERNEL_ACCOUNT | __GFP_ZERO
 NR_CACHED_STACKS = 2
 STACK_END_MAGIC = 0x57AC6E9D
 MOST_STACKS = 4096
-NR_KERNEL_STACK_KB = NODE_STAT_NAMES.index("nr_kernel_stack")
 
 
 @invented("C keeps them in task_struct: stack, stack_vm_area, thread.sp")

@@ -18,13 +18,8 @@ from kmemlab.mm.context import HZ
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
-from kmemlab.mm.page_writeback import (
-    NR_FILE_DIRTY,
-    NR_WRITEBACK,
-    folio_clear_dirty_for_io,
-    global_dirty_limits,
-    global_node_page_state,
-)
+from kmemlab.mm.page_writeback import folio_clear_dirty_for_io, global_dirty_limits, global_node_page_state
+from kmemlab.mm.vmstat import NR_FILE_DIRTY, NR_WRITEBACK
 from kmemlab.mm.wait import DAEMONS, folio_lock, folio_trylock, folio_unlock, folio_wait_writeback, io_schedule
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_writeback

@@ -12,12 +12,11 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.lruvec import EVICTABLE_LRUS, LRU_UNEVICTABLE
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_mapping import page_anon
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_ISOLATED
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pageflags import PG_dirty, PG_referenced, PG_writeback
 
 _WHY = "views get frozen facts, never live state"
-NR_ISOLATED = tuple(NODE_STAT_NAMES.index(f"nr_isolated_{kind}") for kind in ("anon", "file"))
 LIST_NAMES = ("inactive anon", "active anon", "inactive file", "active file")
 
 

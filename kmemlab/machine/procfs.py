@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kmemlab.alloc.percpu_chunk import pcpu_nr_pages
-from kmemlab.alloc.slab_common import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE
 from kmemlab.boot.cpufeature import boot_cpu_has
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.mtrr import mtrr_lines
@@ -19,25 +18,31 @@ from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
 from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_LRU_LISTS
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.page_cache import NR_FILE_PAGES, NR_SHMEM
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, NR_WRITEBACK, global_node_page_state
+from kmemlab.mm.page_writeback import global_node_page_state
 from kmemlab.mm.vm_event import NUMA_STAT_NAMES
-from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES, node_stat_names
+from kmemlab.mm.vmstat import (
+    NR_ANON_MAPPED,
+    NR_FILE_DIRTY,
+    NR_FILE_MAPPED,
+    NR_FILE_PAGES,
+    NR_KERNEL_MISC_RECLAIMABLE,
+    NR_KERNEL_STACK_KB,
+    NR_MLOCK,
+    NR_PAGETABLE,
+    NR_SHMEM,
+    NR_SLAB_RECLAIMABLE,
+    NR_SLAB_UNRECLAIMABLE,
+    NR_SWAPCACHE,
+    NR_WRITEBACK,
+    ZONE_STAT_NAMES,
+    node_stat_names,
+)
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.process.overcommit import vm_commit_limit, vm_memory_committed
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pgtable import PMD, page_size_text
 from kmemlab.types.units import KIB, PAGE_SIZE
-
-NR_ANON_MAPPED, NR_FILE_MAPPED, NR_SWAPCACHE, NR_KERNEL_STACK_KB, NR_PAGETABLE, NR_KERNEL_MISC_RECLAIMABLE = (
-    NODE_STAT_NAMES.index(name)
-    for name in (
-        "nr_anon_pages", "nr_mapped", "nr_swapcached", "nr_kernel_stack", "nr_page_table_pages",
-        "nr_kernel_misc_reclaimable",
-    )
-)  # fmt: skip
-NR_MLOCK = ZONE_STAT_NAMES.index("nr_mlock")
 
 
 @invented("the kernel log as `dmesg` prints it, without time stamps")

@@ -14,13 +14,11 @@ from kmemlab.mm.lruvec import EVICTABLE_LRUS, LRU_UNEVICTABLE, NR_LRU_LISTS, NR_
 from kmemlab.mm.mem_map import PAGES_PER_SECTION, page_zone_id
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_state import page_has_flag
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, NR_ISOLATED
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.sim.recording import plain_column
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_unevictable
-
-NR_ISOLATED = tuple(NODE_STAT_NAMES.index(f"nr_isolated_{kind}") for kind in ("anon", "file"))
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)

@@ -10,11 +10,9 @@ from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import LRU_ADD, folio_batch
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru_list import folio_pgdat
-from kmemlab.mm.page_cache import NR_FILE_PAGES
 from kmemlab.mm.page_state import page_has_flag
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, NR_WRITEBACK
 from kmemlab.mm.swap_state import folio_test_swapcache
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, NR_FILE_DIRTY, NR_FILE_PAGES, NR_WRITEBACK
 from kmemlab.mm.xarray import xa_for_each, xa_get_mark, xa_is_value, xa_to_page
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pageflags import PG_dirty, PG_lru, PG_swapbacked, PG_writeback

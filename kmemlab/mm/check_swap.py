@@ -23,8 +23,9 @@ from kmemlab.mm.swap_info import (
     used_areas,
 )
 from kmemlab.mm.swap_range import swap_address_space
-from kmemlab.mm.swap_state import NR_SWAPCACHE, folio_swap_entry, folio_test_swapcache
+from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache
 from kmemlab.mm.swapops import swp_entry, swp_type
+from kmemlab.mm.vmstat import NR_SWAPCACHE
 from kmemlab.mm.xarray import xa_is_value, xa_load, xa_to_page
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import list_for_each

@@ -20,11 +20,9 @@ from kmemlab.mm.vm_event import (
     UNEVICTABLE_PGRESCUED,
     UNEVICTABLE_PGSTRANDED,
 )
-from kmemlab.mm.vmstat import ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_MLOCK
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_mlocked, PG_unevictable
-
-NR_MLOCK = ZONE_STAT_NAMES.index("nr_mlock")
 
 
 @kernel("mm/mlock.c", "mlock_folio", formerly=("mlock_page", "mlock_vma_page"), left_out="batches: it is done at once")

@@ -12,17 +12,14 @@ from kmemlab.mm.lru_list import folio_pgdat
 from kmemlab.mm.lruvec import folio_is_file_lru
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, count_pending
+from kmemlab.mm.page_writeback import count_pending
 from kmemlab.mm.swap_count import put_swap_folio
 from kmemlab.mm.swap_state import delete_from_swap_cache_inner, folio_swap_entry, folio_test_swapcache
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_FILE_DIRTY, NR_FILE_PAGES, NR_SHMEM
 from kmemlab.mm.workingset import workingset_eviction, workingset_refault
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.gfp import __GFP_WRITE
 from kmemlab.types.pageflags import PG_dirty, PG_locked, PG_swapbacked, PG_writeback
-
-NR_FILE_PAGES = NODE_STAT_NAMES.index("nr_file_pages")
-NR_SHMEM = NODE_STAT_NAMES.index("nr_shmem")
 
 
 @kernel("mm/filemap.c", "filemap_add_folio", formerly=("add_to_page_cache_lru",), lock="mapping->i_pages")

@@ -21,7 +21,7 @@ from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag_first, take_page_flag
 from kmemlab.mm.rmap_table import folio_mkclean
-from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, NR_DIRTIED, NR_FILE_DIRTY, NR_WRITEBACK, NR_WRITTEN, ZONE_STAT_NAMES
 from kmemlab.mm.xarray import xa_clear_mark, xa_set_mark
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH
 from kmemlab.mm.zone_watermark_ok import wmark_pages
@@ -29,10 +29,6 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_swapbacked, PG_writeback
 from kmemlab.types.units import PAGE_SIZE
 
-NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
-NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
-NR_DIRTIED = NODE_STAT_NAMES.index("nr_dirtied")
-NR_WRITTEN = NODE_STAT_NAMES.index("nr_written")
 NR_THROTTLED_WRITTEN = NODE_STAT_NAMES.index("nr_throttled_written")
 NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
 

@@ -26,12 +26,9 @@ from kmemlab.mm.swap_count import put_swap_folio, swap_entry_free_inner, swp_swa
 from kmemlab.mm.swap_info import SWAP_HAS_CACHE
 from kmemlab.mm.swap_range import swap_address_space
 from kmemlab.mm.swapops import non_swap_entry, swp_offset
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_FILE_PAGES, NR_SWAPCACHE
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_dirty, PG_locked, PG_swapbacked, PG_swapcache, PG_writeback
-
-NR_FILE_PAGES = NODE_STAT_NAMES.index("nr_file_pages")
-NR_SWAPCACHE = NODE_STAT_NAMES.index("nr_swapcached")
 
 # What __try_to_reclaim_swap wants to be so before it frees a slot.
 TTRS_ANYWAY, TTRS_UNMAPPED, TTRS_FULL = 1, 2, 4

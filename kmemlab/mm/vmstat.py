@@ -68,6 +68,25 @@ NODE_STAT_NAMES = (
 )
 NR_VM_NODE_STAT_ITEMS = len(NODE_STAT_NAMES)
 
+# The enumerators: where a counter stands in zone.vm_stat (after NR_FREE_PAGES, of zone.py) and in pgdat.vm_stat.
+NR_MLOCK = ZONE_STAT_NAMES.index("nr_mlock")
+NR_SLAB_RECLAIMABLE = NODE_STAT_NAMES.index("nr_slab_reclaimable")
+NR_SLAB_UNRECLAIMABLE = NODE_STAT_NAMES.index("nr_slab_unreclaimable")
+NR_ISOLATED_ANON = NODE_STAT_NAMES.index("nr_isolated_anon")
+NR_ISOLATED = (NR_ISOLATED_ANON, NODE_STAT_NAMES.index("nr_isolated_file"))
+NR_ANON_MAPPED = NODE_STAT_NAMES.index("nr_anon_pages")
+NR_FILE_MAPPED = NODE_STAT_NAMES.index("nr_mapped")
+NR_FILE_PAGES = NODE_STAT_NAMES.index("nr_file_pages")
+NR_FILE_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
+NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
+NR_SHMEM = NODE_STAT_NAMES.index("nr_shmem")
+NR_DIRTIED = NODE_STAT_NAMES.index("nr_dirtied")
+NR_WRITTEN = NODE_STAT_NAMES.index("nr_written")
+NR_KERNEL_MISC_RECLAIMABLE = NODE_STAT_NAMES.index("nr_kernel_misc_reclaimable")
+NR_KERNEL_STACK_KB = NODE_STAT_NAMES.index("nr_kernel_stack")
+NR_PAGETABLE = NODE_STAT_NAMES.index("nr_page_table_pages")
+NR_SWAPCACHE = NODE_STAT_NAMES.index("nr_swapcached")
+
 
 @invented("#ifdef CONFIG_NUMA_BALANCING within the enum", traced=False)
 def node_stat_names(config: KernelConfig) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from kmemlab.mm.context import may_sleep
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.kcompactd_wake import kcompactd_has_work
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, set_page_flag_first
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, folio_end_writeback, global_node_page_state
+from kmemlab.mm.page_writeback import folio_end_writeback, global_node_page_state
 from kmemlab.mm.vm_event import PGPGIN, PGPGOUT
+from kmemlab.mm.vmstat import NR_FILE_DIRTY
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_locked, PG_uptodate, PG_writeback
 from kmemlab.types.units import KIB, PAGE_SIZE

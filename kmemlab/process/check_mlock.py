@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.mm.check_zone import BrokenLaw
-from kmemlab.mm.mlock import NR_MLOCK
 from kmemlab.mm.page_state import page_has_flag
+from kmemlab.mm.vmstat import NR_MLOCK
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory
 from kmemlab.process.mman import VM_LOCKED, pte_present
 from kmemlab.process.pgtable import present_ptes

@@ -11,13 +11,14 @@ from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.folio_batch import NR_FOLIO_BATCHES, folio_batch
 from kmemlab.mm.page_mapping import page_anon, page_anon_vma
 from kmemlab.mm.swap_state import folio_test_swapcache
+from kmemlab.mm.vmstat import NR_ANON_MAPPED, NR_FILE_MAPPED, NR_PAGETABLE
 from kmemlab.process.check_file_mapping import check_file_entry, check_file_pages, check_i_mmap
 from kmemlab.process.check_mlock import check_mlock
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
 from kmemlab.process.mm_struct import MM_SWAPENTS, NR_MM_COUNTERS, MmStruct
 from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE, pte_present
-from kmemlab.process.pgtable import NR_PAGETABLE, kernel_entries, next_level, pgd_order, present_ptes
-from kmemlab.process.rmap import NR_ANON_MAPPED, NR_FILE_MAPPED, mm_counter, page_anon_exclusive
+from kmemlab.process.pgtable import kernel_entries, next_level, pgd_order, present_ptes
+from kmemlab.process.rmap import mm_counter, page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
 from kmemlab.process.vma import find_vma, linear_page_index
 from kmemlab.process.zap import vm_normal_page

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kmemlab.alloc.slab_common import NR_SLAB_UNRECLAIMABLE
 from kmemlab.alloc.slab_dump import dump_unreclaimable_slab
 from kmemlab.alloc.warn_alloc import dump_stack, node_list
 from kmemlab.boot.numa import nodes_of
@@ -19,7 +18,7 @@ from kmemlab.mm.context import task_comm
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_writeback import global_node_page_state
 from kmemlab.mm.show_mem import show_mem
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NODE_STAT_NAMES, NR_SLAB_UNRECLAIMABLE
 from kmemlab.process.mm_struct import MM_SWAPENTS, get_mm_counter, get_mm_rss
 from kmemlab.process.oom_badness import oom_unkillable_task
 from kmemlab.process.task_struct import Processes, TaskStruct, current_task, for_each_process, task_mm

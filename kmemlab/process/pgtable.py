@@ -25,7 +25,7 @@ from kmemlab.boot.pgtable import (
 from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.hardware.mmu import Mmu
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_PAGETABLE
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
@@ -34,7 +34,6 @@ from kmemlab.types.pgtable import P4D, PAGE_PRESENT, PGD, PMD, PTE, PUD, Pgtable
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 GFP_PGTABLE_USER = GFP_KERNEL | __GFP_ZERO | __GFP_ACCOUNT
-NR_PAGETABLE = NODE_STAT_NAMES.index("nr_page_table_pages")
 COUNTED_AS_PAGETABLE = (PMD, PTE)
 """Levels whose tables 6.1 counts in nr_page_table_pages; in VmPTE those of level pud as well."""
 

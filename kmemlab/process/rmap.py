@@ -10,15 +10,12 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MemMap
 from kmemlab.mm.page_mapping import anon_mapping, page_anon
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_ANON_MAPPED, NR_FILE_MAPPED
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, ProcessMemory
 from kmemlab.process.pgtable import mod_lruvec_page_state
 from kmemlab.process.vma import linear_page_index
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_anon_exclusive, PG_swapbacked
-
-NR_ANON_MAPPED = NODE_STAT_NAMES.index("nr_anon_pages")
-NR_FILE_MAPPED = NODE_STAT_NAMES.index("nr_mapped")
 
 
 @kernel("mm/rmap.c", "__page_set_anon_rmap", traced=False)

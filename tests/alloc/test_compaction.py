@@ -15,7 +15,7 @@ from kmemlab.alloc.compaction import (
 )
 from kmemlab.alloc.direct_compact import CompactAttempts, should_compact_retry
 from kmemlab.alloc.fast_find_migrateblock import move_freelist_head, move_freelist_tail
-from kmemlab.alloc.isolate_migratepages import NR_ISOLATED, isolate_migratepages_block
+from kmemlab.alloc.isolate_migratepages import isolate_migratepages_block
 from kmemlab.machine.procfs_lists import vmstat
 from kmemlab.mm.compact_control import MIGRATE_SYNC_LIGHT, CompactPriority, init_compact_control
 from kmemlab.mm.compaction_defer import compaction_defer_reset, compaction_deferred, defer_compaction
@@ -23,6 +23,7 @@ from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable
 from kmemlab.mm.kcompactd_wake import fragmentation_score_node, fragmentation_score_zone, wakeup_kcompactd
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.pageblock_skip import get_pageblock_skip, reset_isolation_suitable
+from kmemlab.mm.vmstat import NR_ISOLATED
 from kmemlab.mm.zone import free_blocks, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.sim.livepatch import livepatch

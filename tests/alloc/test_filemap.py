@@ -13,14 +13,9 @@ from kmemlab.mm.address_space import filemap_get_folio, page_cache_delete
 from kmemlab.mm.check_page_cache import check_page_cache
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.lru import folio_add_lru
-from kmemlab.mm.page_cache import NR_FILE_PAGES, filemap_add_folio
-from kmemlab.mm.page_writeback import (
-    NR_FILE_DIRTY,
-    NR_WRITEBACK,
-    folio_clear_dirty_for_io,
-    folio_mark_dirty,
-    global_dirty_limits,
-)
+from kmemlab.mm.page_cache import filemap_add_folio
+from kmemlab.mm.page_writeback import folio_clear_dirty_for_io, folio_mark_dirty, global_dirty_limits
+from kmemlab.mm.vmstat import NR_FILE_DIRTY, NR_FILE_PAGES, NR_WRITEBACK
 from kmemlab.mm.xarray import xa_set_mark
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, KmemlabError

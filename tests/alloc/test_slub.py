@@ -9,8 +9,6 @@ import pytest
 from kmemlab.alloc.kmem_cache import SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_PANIC, SLAB_RECLAIM_ACCOUNT
 from kmemlab.alloc.slab_check import check_slab
 from kmemlab.alloc.slab_common import (
-    NR_SLAB_RECLAIMABLE,
-    NR_SLAB_UNRECLAIMABLE,
     kmem_cache_alloc,
     kmem_cache_alloc_bulk,
     kmem_cache_alloc_node,
@@ -25,6 +23,7 @@ from kmemlab.alloc.slub_freelist import get_freepointer
 from kmemlab.alloc.slub_partial import slabs_on
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.slabinfo import slabinfo
+from kmemlab.mm.vmstat import NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.pageflags import PG_slab

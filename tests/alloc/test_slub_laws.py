@@ -11,11 +11,12 @@ import pytest
 from kmemlab.alloc import slab_pages, slub, slub_freelist, slub_partial, slub_slab
 from kmemlab.alloc.kmalloc import kfree, kmalloc
 from kmemlab.alloc.slab_check import check_slab
-from kmemlab.alloc.slab_common import NR_SLAB_UNRECLAIMABLE, SlabCommon, kmem_cache_free
+from kmemlab.alloc.slab_common import SlabCommon, kmem_cache_free
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, virt_to_slab
 from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.vmstat import NR_SLAB_UNRECLAIMABLE
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.gfp import GFP_KERNEL
 from tests.alloc.slab_helpers import small

@@ -18,12 +18,13 @@ from kmemlab.alloc.check_thread_stack import check_thread_stacks
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.alloc.page_api import alloc_pages_bulk
 from kmemlab.alloc.stack_overflow import StackOverflow
-from kmemlab.alloc.thread_stack import NR_KERNEL_STACK_KB, STACK_END_MAGIC, ThreadStacks
+from kmemlab.alloc.thread_stack import STACK_END_MAGIC, ThreadStacks
 from kmemlab.alloc.vmap_pages import vmalloc_to_pfn
 from kmemlab.hardware.mmu import PageFault
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.vmallocinfo import vmallocinfo
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.vmstat import NR_KERNEL_STACK_KB
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, KernelPanic, OutOfMemory
 from tests.alloc.kmap_bench import machine_of, state

@@ -11,8 +11,9 @@ from kmemlab.machine.machine import Machine
 from kmemlab.machine.procfs import sys_vm
 from kmemlab.machine.start_kernel import start_kernel
 from kmemlab.machine.sysctl import VM_TABLE
-from kmemlab.mm.page_writeback import NR_FILE_DIRTY, NR_WRITEBACK, global_dirty_limits, global_node_page_state
+from kmemlab.mm.page_writeback import global_dirty_limits, global_node_page_state
 from kmemlab.mm.vm_event import PGSTEAL_ANON, PGSTEAL_FILE
+from kmemlab.mm.vmstat import NR_FILE_DIRTY, NR_WRITEBACK
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.gfp import __GFP_NOWARN, GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL

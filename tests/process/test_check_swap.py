@@ -23,13 +23,9 @@ from kmemlab.mm.swap_range import (
     swapcache_free_entries,
 )
 from kmemlab.mm.swap_slots import drain_swap_slots_cache, free_swap_slot
-from kmemlab.mm.swap_state import (
-    NR_SWAPCACHE,
-    add_to_swap_cache,
-    delete_from_swap_cache_inner,
-    free_swap_and_cache,
-)
+from kmemlab.mm.swap_state import add_to_swap_cache, delete_from_swap_cache_inner, free_swap_and_cache
 from kmemlab.mm.swapops import pte_swp_mkexclusive
+from kmemlab.mm.vmstat import NR_SWAPCACHE
 from kmemlab.mm.wait import folio_unlock
 from kmemlab.process.check_process import check_processes
 from kmemlab.process.check_swap import check_swap

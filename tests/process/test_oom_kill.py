@@ -15,7 +15,7 @@ from kmemlab.alloc.page_slowpath import gfp_pfmemalloc_flags
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.context import PF_KTHREAD
 from kmemlab.mm.vm_event import OOM_KILL
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_SWAPCACHE
 from kmemlab.mm.zone import WMARK_MIN
 from kmemlab.mm.zone_watermark_ok import ALLOC_OOM
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, MMF_OOM_SKIP, MmStruct
@@ -45,7 +45,6 @@ from kmemlab.types.gfp import (
 from tests.process.short import QUIET, exhaust, free_pages_of, grow, program, short_machine
 from tests.process.space import PAGE, machine_of
 
-NR_SWAPCACHE = NODE_STAT_NAMES.index("nr_swapcached")
 MACHINES = Path(__file__).parents[1] / "data" / "machines"
 
 

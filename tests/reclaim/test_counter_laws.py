@@ -8,10 +8,11 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.procfs import si_mem_available
 from kmemlab.mm.lru_list import update_lru_size
-from kmemlab.mm.page_cache import NR_FILE_PAGES, filemap_add_folio
+from kmemlab.mm.page_cache import filemap_add_folio
 from kmemlab.mm.page_writeback import count_pending, folio_end_writeback
 from kmemlab.mm.reclaim_table import try_to_free_pages
 from kmemlab.mm.vm_event import ALLOCSTALL, PGPGOUT, PGSCAN_FILE, PGSCAN_SKIP, PGSTEAL_FILE
+from kmemlab.mm.vmstat import NR_FILE_PAGES
 from kmemlab.mm.wait import submit_bio
 from kmemlab.mm.workingset import WORKINGSET_ACTIVATE_BASE, workingset_refault
 from kmemlab.reclaim.shrink_list import NR_ISOLATED_ANON, shrink_inactive_list
