@@ -15,7 +15,7 @@ from kmemlab.alloc.freelist import gfp_migratetype, gfp_zone, node_zonelist
 from kmemlab.alloc.isolate_free_block import release_freepages
 from kmemlab.alloc.isolate_freepages import compaction_alloc, compaction_free
 from kmemlab.alloc.isolate_migratepages import ISOLATE_ABORT, ISOLATE_SUCCESS, block_end_pfn, isolate_migratepages
-from kmemlab.alloc.migrate import ENOMEM, migrate_pages, putback_movable_pages
+from kmemlab.alloc.migrate import migrate_pages, putback_movable_pages
 from kmemlab.boot.numa import nodes_of
 from kmemlab.mm.compact_control import (
     MIGRATE_ASYNC,
@@ -46,6 +46,7 @@ from kmemlab.mm.zone import Zone, populated_zone, zone_end_pfn
 from kmemlab.mm.zonelist import for_each_zone_zonelist
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head
+from kmemlab.types.errno import ENOMEM
 from kmemlab.types.gfp import __GFP_IO, GFP_KERNEL
 
 

@@ -12,10 +12,10 @@ from kmemlab.alloc.kmap_local import KmapCtrl, kmap_local_page, kunmap_local
 from kmemlab.alloc.mempool_kinds import MempoolKind
 from kmemlab.hardware.ram import WORDS
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.poison import POISON_END, POISON_FREE, POISON_INUSE
 from kmemlab.types.trap_pf import X86_PF_WRITE
 from kmemlab.types.units import PAGE_SIZE
 
-POISON_INUSE, POISON_FREE, POISON_END = 0x5A, 0x6B, 0xA5
 BITS_PER_LONG_8 = 8
 
 

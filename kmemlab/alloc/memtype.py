@@ -6,6 +6,7 @@ request WC on a range that somebody has mapped as UC-      ──▶ UC-: the fi
 
 from __future__ import annotations
 
+from kmemlab.boot.direct_map import ISA_END_ADDRESS
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.mtrr import mtrr_type_lookup
 from kmemlab.boot.pat import UC_MINUS, WB, WC, WT
@@ -17,7 +18,7 @@ from kmemlab.types.errors import BadRequest
 from kmemlab.types.mtrr_type import MTRR_TYPE_WRBACK, PAT_NAMES
 from kmemlab.types.pgtable import PAGE_PAT, PAGE_PCD, PAGE_PWT
 
-ISA_START_ADDRESS, ISA_END_ADDRESS = 0xA0000, 0x100000
+ISA_START_ADDRESS = 0xA0000
 CATTR_NAMES = {0: "uncached", 1: "write-combining", 4: "write-through", 5: "write-protected", 6: "write-back"}
 
 

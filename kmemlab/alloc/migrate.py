@@ -31,6 +31,7 @@ from kmemlab.mm.wait import folio_lock, folio_trylock, folio_unlock, folio_wait_
 from kmemlab.mm.xarray import xa_mk_page, xa_store
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head, list_add, list_add_tail, list_del, list_for_each
+from kmemlab.types.errno import EAGAIN, EBUSY, EINVAL, ENOMEM
 from kmemlab.types.pageflags import (
     PG_active,
     PG_checked,
@@ -46,7 +47,6 @@ from kmemlab.types.pageflags import (
     PG_writeback,
 )
 
-EAGAIN, ENOMEM, EBUSY, EINVAL = 11, 12, 16, 22
 MIGRATEPAGE_SUCCESS, MIGRATEPAGE_UNMAP = 0, 1
 NR_MAX_MIGRATE_PAGES_RETRY = 10
 FORCE_FROM_PASS = 3  # from then on it waits for locks, too

@@ -26,6 +26,7 @@ from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.config import NUMA_NO_NODE
+from kmemlab.types.poison import POISON_INUSE
 
 BATCHREFILL_LIMIT = 16
 
@@ -180,7 +181,7 @@ def cache_alloc_debugcheck_after(cache: SlabCache, objp: int, caller: int) -> in
         slab = virt_to_slab(cache.pages, objp)
         assert slab is not None
         debug.check_poison_obj(cache, objp, neighbours(cache, slab, obj_to_index(cache, slab, objp)))
-        debug.poison_obj(cache, objp, debug.POISON_INUSE)
+        debug.poison_obj(cache, objp, POISON_INUSE)
     if cache.flags & SLAB_STORE_USER:
         debug.set_user(cache, objp, caller)
     if cache.flags & SLAB_RED_ZONE:

@@ -36,6 +36,7 @@ from kmemlab.boot.cmdline import bool_option, cmdline_find_option, next_arg, par
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head, list_del
 from kmemlab.types import gfp as gfp_bits
+from kmemlab.types.errno import EINVAL
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.units import round_up
 
@@ -48,7 +49,6 @@ CACHE_CREATE_MASK = (
     | SLAB_NOLEAKTRACE | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT
 )  # fmt: skip
 SLAB_FLAGS_PERMITTED = CACHE_CREATE_MASK | SLAB_MEM_SPREAD
-EINVAL, ENOMEM = -22, -12
 
 
 @kernel("mm/slub.c", "kmem_cache_init")
@@ -133,7 +133,7 @@ def kmem_cache_create(
     `ctor(memory, address)` fills each object once, when its slab is made. Raises `KernelPanic` with SLAB_PANIC.
     """
     if flags & ~SLAB_FLAGS_PERMITTED:
-        return creation_failed(common, name, flags, EINVAL)
+        return creation_failed(common, name, flags, -EINVAL)
     flags &= CACHE_CREATE_MASK
     if size < usersize or size - usersize < useroffset or (useroffset and not usersize):
         usersize = useroffset = 0
@@ -143,7 +143,7 @@ def kmem_cache_create(
             return cache
     align = calculate_alignment(flags, align, size, common.params.cache_line, common.params.pointer)
     cache = create_cache(common, name, size, align, flags, ctor, useroffset, usersize)
-    return creation_failed(common, name, flags, EINVAL) if cache is None else cache
+    return creation_failed(common, name, flags, -EINVAL) if cache is None else cache
 
 
 @kernel("mm/slab_common.c", "create_cache")

@@ -17,10 +17,10 @@ from kmemlab.alloc.slab_memory import memset, read_memory, read_number, write_nu
 from kmemlab.alloc.slab_size import REDZONE_ALIGN
 from kmemlab.alloc.taint import print_tainted, taint
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.poison import POISON_END, POISON_FREE
 
 RED_INACTIVE = 0x09F911029D74E35B
 RED_ACTIVE = 0xD84156C5635688C0
-POISON_INUSE, POISON_FREE, POISON_END = 0x5A, 0x6B, 0xA5
 BYTES_OF_A_LINE = 16
 MOST_LINES = 5
 

@@ -20,6 +20,7 @@ from kmemlab.alloc.slab_lists import free_block
 from kmemlab.alloc.slab_pages import slab_nid, virt_to_slab
 from kmemlab.mm.zonelist import numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.poison import POISON_FREE
 
 
 @kernel("mm/slab.c", "cache_flusharray", lock="n->list_lock")
@@ -124,7 +125,7 @@ def cache_free_debugcheck(cache: SlabCache, objp: int, caller: int) -> None:
     if cache.flags & SLAB_STORE_USER:
         debug.set_user(cache, objp, caller)
     if cache.flags & SLAB_POISON:
-        debug.poison_obj(cache, objp, debug.POISON_FREE)
+        debug.poison_obj(cache, objp, POISON_FREE)
 
 
 @invented("C puts it into the array all the same, and hands it out twice", traced=False)

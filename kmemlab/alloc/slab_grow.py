@@ -22,6 +22,7 @@ from kmemlab.alloc.slab_size import CFLGS_OBJFREELIST_SLAB, CFLGS_OFF_SLAB
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 from kmemlab.types import gfp as gfp_bits
+from kmemlab.types.poison import POISON_FREE
 from kmemlab.types.units import PAGE_SIZE
 
 
@@ -158,7 +159,7 @@ def put_slab_where_it_belongs(cache: SlabCache, nid: int, slab: int) -> None:
         carrier, pages.freelist[slab] = pages.freelist[slab], 0
         # The object that carried the list was taken last. What the list left in it must not look like corruption.
         if cache.flags & SLAB_POISON:
-            debug.poison_obj(cache, carrier - cache.obj_offset, debug.POISON_FREE)
+            debug.poison_obj(cache, carrier - cache.obj_offset, POISON_FREE)
 
 
 @kernel("mm/slab.c", "slab_destroy", left_out="RCU: pages go back at once")
@@ -177,7 +178,7 @@ def slab_destroy(cache: SlabCache, slab: int) -> None:
 def slab_destroy_debugcheck(cache: SlabCache, slab: int) -> None:
     """Look once more at every object of a slab that is given back."""
     if cache.flags & CFLGS_OBJFREELIST_SLAB and cache.flags & SLAB_POISON:
-        debug.poison_obj(cache, cache.pages.freelist[slab] - cache.obj_offset, debug.POISON_FREE)
+        debug.poison_obj(cache, cache.pages.freelist[slab] - cache.obj_offset, POISON_FREE)
     for idx in range(cache.num):
         objp = index_to_obj(cache, slab, idx)
         if cache.flags & SLAB_POISON:

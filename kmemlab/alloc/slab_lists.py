@@ -15,8 +15,6 @@ from kmemlab.alloc.slab_pages import virt_to_slab
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 
-INT_MAX = (1 << 31) - 1
-
 
 @kernel("mm/slab.c", "get_first_slab", left_out="keeping slabs of the emergency reserve for those who may use it")
 def get_first_slab(cache: SlabCache, nid: int) -> int | None:

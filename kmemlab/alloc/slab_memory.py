@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kmemlab.alloc.slab_pages import SlabPages
+from kmemlab.hardware.ram import WORDS
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
-WORDS, IN_PAGE = PAGE_SIZE // 8, PAGE_SIZE - 1
+IN_PAGE = PAGE_SIZE - 1
 _ZEROS = memoryview(bytes(PAGE_SIZE)).cast("Q")
 
 

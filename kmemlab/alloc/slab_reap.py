@@ -26,7 +26,7 @@ from kmemlab.alloc.slab_cache import (
 from kmemlab.alloc.slab_common import FULL, SlabCommon
 from kmemlab.alloc.slab_free import drain_alien_array
 from kmemlab.alloc.slab_grow import slabs_destroy
-from kmemlab.alloc.slab_lists import INT_MAX, drain_freelist, free_block
+from kmemlab.alloc.slab_lists import drain_freelist, free_block
 from kmemlab.alloc.slab_setup import (
     do_drain,
     drain_alien_cache,
@@ -40,6 +40,7 @@ from kmemlab.mm.zonelist import cpu_to_mem, numa_mem_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import KernelPanic
+from kmemlab.types.units import INT_MAX
 
 
 @kernel("mm/slab.c", "drain_array_locked", lock="n->list_lock")

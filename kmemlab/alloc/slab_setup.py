@@ -30,7 +30,7 @@ from kmemlab.alloc.slab_common import FULL, PARTIAL, UP, SlabCommon, report_bug
 from kmemlab.alloc.slab_free import drain_alien_array
 from kmemlab.alloc.slab_geometry import allocflags
 from kmemlab.alloc.slab_grow import slabs_destroy
-from kmemlab.alloc.slab_lists import INT_MAX, drain_freelist, free_block
+from kmemlab.alloc.slab_lists import drain_freelist, free_block
 from kmemlab.alloc.slab_size import (
     CFLGS_OFF_SLAB,
     SlabRequest,
@@ -42,6 +42,7 @@ from kmemlab.mm.zonelist import cpu_to_mem
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types import gfp as gfp_bits
 from kmemlab.types.errors import BadRequest
+from kmemlab.types.units import INT_MAX
 
 ALIEN_LIMIT = 12
 SIZEOF_ARRAY_CACHE = 16

@@ -37,10 +37,10 @@ from kmemlab.alloc.slub_report import (
 )
 from kmemlab.alloc.slub_track import TRACK_FREE, init_tracking, set_orig_size, set_track
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.poison import POISON_END, POISON_FREE, POISON_INUSE
 from kmemlab.types.units import PAGE_SIZE
 
 SLUB_RED_INACTIVE, SLUB_RED_ACTIVE = 0xBB, 0xCC
-POISON_INUSE, POISON_FREE, POISON_END = 0x5A, 0x6B, 0xA5
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

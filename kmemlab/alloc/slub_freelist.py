@@ -20,12 +20,13 @@ from kmemlab.alloc.slab_common import get_random_u32, get_random_u64, report_bug
 from kmemlab.alloc.slab_memory import read_number
 from kmemlab.alloc.slab_pages import slab_address
 from kmemlab.alloc.slub_def import SlubCache
+from kmemlab.hardware.ram import WORDS
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.units import PAGE_SHIFT
 
 OFFSET, RANDOM = SlubCache.offset.index, SlubCache.random.index
 from_bytes = int.from_bytes
-WORDS, WORD_IN_PAGE = PAGE_SIZE // 8, PAGE_SIZE // 8 - 1
+WORD_IN_PAGE = WORDS - 1
 
 
 @kernel("mm/slub.c", "freelist_ptr", traced=False)

@@ -13,6 +13,7 @@ from kmemlab.boot.mtrr import generic_get_mtrr, get_mtrr_var_range
 from kmemlab.boot.mtrr_state import MTRR_STATE_MTRR_ENABLED, MtrrState
 from kmemlab.hardware.mtrr import MSR_MTRRCAP, MSR_MTRRPHYSBASE, MTRRCAP_WC
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.errno import EINVAL, ENOSPC, ENOSYS, ENXIO
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.mtrr_type import (
     MTRR_MASK_VALID,
@@ -24,8 +25,6 @@ from kmemlab.types.mtrr_type import (
     mtrr_attrib_to_str,
 )
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
-
-EINVAL, ENXIO, ENOSPC, ENOSYS = 22, 6, 28, 38
 
 
 @kernel("arch/x86/kernel/cpu/mtrr/mtrr.c", "mtrr_add", lock="mtrr_mutex")

@@ -18,7 +18,8 @@ from kmemlab.boot.swapper_pg_dir import va
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import KernelPanic
-from kmemlab.types.units import MIB, PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.zone_type import MAX_DMA_ADDRESS
 
 PERCPU_DYNAMIC_EARLY_SIZE = 12 << 10
 PCPU_MIN_UNIT_SIZE = 32 << 10
@@ -26,7 +27,6 @@ PCPU_MIN_ALLOC_SIZE = 4  # one bit of a chunk's maps
 PCPU_SLOT_BASE_SHIFT = 5
 SIZEOF_BLOCK_MD = 32
 SIZEOF_ALLOC_INFO, SIZEOF_GROUP_INFO, SIZEOF_CPU_NUMBER = 48, 24, 4
-MAX_DMA_ADDRESS = 16 * MIB
 NO_CPU = -1  # C: NR_CPUS in a cpu_map
 
 

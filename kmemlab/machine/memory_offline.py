@@ -25,10 +25,9 @@ from kmemlab.mm.zone import (
 )
 from kmemlab.mm.zonelist import build_all_zonelists_late
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.errno import EBUSY
 from kmemlab.types.migratetype import MIGRATE_ISOLATE, MIGRATE_MOVABLE
 from kmemlab.types.units import PAGE_SHIFT
-
-EBUSY = 16
 
 
 @invented("C has a struct memory_block for each; ours follow from the DIMMs and from whose the pages are")

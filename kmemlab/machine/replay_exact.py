@@ -25,6 +25,7 @@ from kmemlab.machine.trace_reader import SkippedLines, TraceEvent
 from kmemlab.mm.buddy import expand, find_buddy_pfn, free_one_page, rmqueue_smallest
 from kmemlab.mm.fallback import change_pageblock_range, move_freepages_block
 from kmemlab.mm.mem_map import MAX_ORDER
+from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.zone import (
     NR_FREE_PAGES,
     Zone,
@@ -38,7 +39,6 @@ from kmemlab.mm.zone import (
 from kmemlab.sim.kernel import invented
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 
-PAGE_ALLOC_COSTLY_ORDER = 3
 _LRU_PAGE = re.compile(r"(?:page|folio)=\S+ pfn=0x([0-9a-f]{1,16}) ")
 
 # While a CPU's list is locked, nothing but these events can come from the code that holds the lock.

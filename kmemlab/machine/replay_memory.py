@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from kmemlab.machine.saved_state import SavedState, SavedZone
 from kmemlab.mm.buddy import FPI_TO_TAIL, free_one_page
+from kmemlab.mm.compact_control import COMPACT_CLUSTER_MAX
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import MAX_ORDER, MAX_ORDER_NR_PAGES, MemMap, page_zone_id, set_page_links
 from kmemlab.mm.zone import (
@@ -38,8 +39,6 @@ from kmemlab.sim.struct import Struct
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.migratetype import MIGRATE_TYPES
 from kmemlab.types.zone_type import MAX_NR_ZONES
-
-COMPACT_CLUSTER_MAX = 32
 
 
 @invented("a replay needs the free lists of a machine, and nothing else of it")

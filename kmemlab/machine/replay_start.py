@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from kmemlab.machine.replay_exact import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, KPF_SLAB, SavedState
 from kmemlab.machine.trace_reader import TraceEvent
+from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.sim.kernel import invented
 from kmemlab.types.migratetype import MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE
 

@@ -56,13 +56,13 @@ from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.memory_hotplug import setup_memhp_default_state
 from kmemlab.machine.paging_init import PAGING_INIT, pagetable_init
 from kmemlab.machine.stage import Stage, run_column
-from kmemlab.mm.free_area_init import MAX_DMA_PFN
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.watermark import setup_transparent_hugepage
 from kmemlab.mm.zone_movable import cmdline_parse_kernelcore, cmdline_parse_movablecore
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadParameter
 from kmemlab.types.units import MIB, PAGE_SHIFT, pfn_down, pfn_up
+from kmemlab.types.zone_type import MAX_DMA_PFN
 
 HPET_RESOURCE_NAME_SIZE, IOAPIC_RESOURCE_NAME_SIZE = 9, 11
 

@@ -37,9 +37,8 @@ from kmemlab.process.overcommit import overcommit_kbytes_handler, overcommit_rat
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell
 from kmemlab.types.errors import BadRequest
-from kmemlab.types.units import PAGE_SIZE, U64_MAX
+from kmemlab.types.units import INT_MAX, PAGE_SIZE, U64_MAX
 
-INT_MAX = (1 << 31) - 1
 THP_MODES = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}
 
 

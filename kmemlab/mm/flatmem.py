@@ -14,9 +14,9 @@ from kmemlab.types.config import KernelConfig
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.memory_model import MemoryModelKind
 from kmemlab.types.units import round_down, round_up
+from kmemlab.types.zone_type import MAX_DMA32_PFN, MAX_DMA_PFN
 
 NR_PAGEBLOCK_BITS = 4  # what is kept of each pageblock: its mobility type, and a hint for compaction
-MAX_DMA_PFN, MAX_DMA32_PFN = 1 << 12, 1 << 20
 
 
 @kernel("include/asm-generic/memory_model.h", "CONFIG_FLATMEM", left_out="ARCH_PFN_OFFSET: 0 on x86")

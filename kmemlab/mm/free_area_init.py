@@ -20,11 +20,8 @@ from kmemlab.mm.zone import Zone, zone_init_free_lists, zone_pcp_init
 from kmemlab.mm.zone_movable import find_zone_movable_pfns_for_nodes
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import KernelConfig
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, U64_MAX
-from kmemlab.types.zone_type import MAX_NR_ZONES, ZONE_MOVABLE
-
-MAX_DMA_PFN = 16 * MIB >> PAGE_SHIFT  # what an ISA card reaches
-MAX_DMA32_PFN = 4 * GIB >> PAGE_SHIFT  # what a device with 32 address lines reaches
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, U64_MAX
+from kmemlab.types.zone_type import MAX_DMA32_PFN, MAX_DMA_PFN, MAX_NR_ZONES, ZONE_MOVABLE
 
 
 @kernel("arch/x86/mm/init.c", "zone_sizes_init")

@@ -15,9 +15,8 @@ from kmemlab.mm.vmstat import NODE_STAT_NAMES, ZONE_STAT_NAMES
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
-from kmemlab.types.units import KIB, PAGE_SIZE
+from kmemlab.types.units import PAGE_KIB
 
-PAGE_KIB = PAGE_SIZE // KIB
 _LETTERS = "UMEHI"  # a letter for each migratetype
 
 # What each line names, and the kernel's counter.

@@ -23,10 +23,10 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import PAGES_PER_SECTION
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import MIB, PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.zone_type import MAX_DMA_ADDRESS
 
 SECTIONS_PER_ROOT = 128  # as many structs mem_section as fit into a page
 SECTION_BYTES = PAGES_PER_SECTION << PAGE_SHIFT
-MAX_DMA_ADDRESS = 16 * MIB
 # How much of vmemmap one page-table page maps: entries of 1 GiB by a PMD page, and so on upwards.
 PMD_PAGE_SPAN, PUD_PAGE_SPAN, P4D_PAGE_SPAN = 1 << 30, 1 << 39, 1 << 48
 

@@ -17,11 +17,12 @@ from kmemlab.boot.memblock import memblock_alloc_exact_nid_raw, memblock_alloc_t
 from kmemlab.mm.flatmem import NR_PAGEBLOCK_BITS
 from kmemlab.mm.memory_model import Loads, MapPiece, MemoryModel
 from kmemlab.mm.page_flags import page_to_section
-from kmemlab.mm.sparse import MAX_DMA_ADDRESS, present_sections
+from kmemlab.mm.sparse import present_sections
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KernelPanic
 from kmemlab.types.memory_model import MemoryModelKind
 from kmemlab.types.units import PAGE_SIZE, round_up
+from kmemlab.types.zone_type import MAX_DMA_ADDRESS
 
 SUBSECTION_MAP_BYTES = 8  # which 2 MiB of a section have struct pages; with vmemmap only
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from kmemlab.boot.memblock import memblock_alloc_try_nid_raw
 from kmemlab.mm.memory_model import Loads, MapPiece
-from kmemlab.mm.sparse import MAX_DMA_ADDRESS, vmemmap_spans
+from kmemlab.mm.sparse import vmemmap_spans
 from kmemlab.mm.sparsemem import Sections, two_level_bytes
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.memory_model import MemoryModelKind
 from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.zone_type import MAX_DMA_ADDRESS
 
 VMEMMAP_START = {4: 0xFFFFEA0000000000, 5: 0xFFD4000000000000}  # by levels of page tables; KASLR would move it
 

@@ -20,10 +20,9 @@ from kmemlab.process.task_struct import Processes, processes_of
 from kmemlab.process.vma import vma_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
-from kmemlab.types.units import KIB, PAGE_SIZE
+from kmemlab.types.units import PAGE_KIB
 
 OVERCOMMIT_GUESS, OVERCOMMIT_ALWAYS, OVERCOMMIT_NEVER = range(3)
-PAGE_KIB = PAGE_SIZE // KIB
 MOST_RESERVED_KIB = 1 << 17
 
 

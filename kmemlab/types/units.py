@@ -8,12 +8,14 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
 U64_MAX = (1 << 64) - 1
+INT_MAX = (1 << 31) - 1
 SMP_CACHE_BYTES = 64  # a line of the processor's cache, as the kernel is built for it
 
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
+PAGE_KIB = PAGE_SIZE // KIB
 
 _SUFFIX = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 _NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|[1-9][0-9]*")
