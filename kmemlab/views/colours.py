@@ -19,6 +19,8 @@ KINDS = {
     "persistent": ("P", "#f4eb8f"),
 }
 HOLE_KIND = "hole"
+COLOURS = tuple(colour for _, colour in KINDS.values())
+"""The same six, for what has a number and no kind: nodes, zones, levels of page tables."""
 
 INK = "#1f2328"
 SOFT_INK = "#57606a"

@@ -17,11 +17,10 @@ from itertools import pairwise
 from kmemlab.mm.four_models import ModelCost
 from kmemlab.mm.memory_model import ModelMachine
 from kmemlab.types.units import PAGE_SHIFT, size_text
-from kmemlab.views.colours import INK, KINDS, LINE, SOFT_INK
+from kmemlab.views.colours import COLOURS, INK, LINE, SOFT_INK
 from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 
-_NODE_COLOURS = tuple(colour for _, colour in KINDS.values())
 _LEFT, _STRIP = 214, 346
 _COLUMNS = (("struct page", 76), ("map", 76), ("of it holes", 84), ("tables", 76), ("reads", 66))
 _HEAD, _BAR, _ROW = 108, 26, 88
@@ -148,7 +147,7 @@ def _lanes(cost: ModelCost) -> list[int]:
 
 
 def _colour(nid: int) -> str:
-    return _NODE_COLOURS[nid % len(_NODE_COLOURS)]
+    return COLOURS[nid % len(COLOURS)]
 
 
 def _pages(machine: ModelMachine, nid: int) -> int:

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from kmemlab.types.pgtable import LAYOUTS, PgtableLayout
 from kmemlab.types.units import PAGE_SHIFT, size_text
-from kmemlab.views.colours import KINDS, LINE, PAPER, SOFT_INK
+from kmemlab.views.colours import COLOURS, LINE, PAPER, SOFT_INK
 from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 
-_COLOURS = tuple(colour for _, colour in KINDS.values())
-LEVEL_COLOURS = {"pgd": _COLOURS[0], "p4d": _COLOURS[4], "pud": _COLOURS[1], "pmd": _COLOURS[2], "pte": _COLOURS[3]}
+LEVEL_COLOURS = {"pgd": COLOURS[0], "p4d": COLOURS[4], "pud": COLOURS[1], "pmd": COLOURS[2], "pte": COLOURS[3]}
 OFFSET_COLOUR, COPIES_COLOUR = PAPER, "#eef1f4"
 
 

@@ -7,12 +7,11 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import ZONELIST_FALLBACK, ZONELIST_NOFALLBACK, Zonelist
 from kmemlab.sim.recording import plain_column
 from kmemlab.sim.timeline import Call, Event
-from kmemlab.views.colours import INK, KINDS, LINE, NOW, NOW_BAR, SOFT_INK
+from kmemlab.views.colours import COLOURS, INK, LINE, NOW, NOW_BAR, SOFT_INK
 from kmemlab.views.panel import Sight, What
 from kmemlab.views.svg import Svg
 
 _LEFT, _BOX, _ROW, _HEAD = 130, 62, 44, 66
-_COLOURS = tuple(colour for _, colour in KINDS.values())
 
 
 class ZonelistPanel:
@@ -75,7 +74,7 @@ class ZonelistPanel:
                     drawing.rect(x, y, _BOX - 6, 30, stroke=LINE, dash=True)
                     continue
                 written = now == (nid, at)
-                fill = NOW if written else _COLOURS[int(entries[at].split(":")[0]) % len(_COLOURS)]
+                fill = NOW if written else COLOURS[int(entries[at].split(":")[0]) % len(COLOURS)]
                 drawing.rect(
                     x, y, _BOX - 6, 30, fill=fill, stroke=NOW_BAR if written else INK, line=2.5 if written else 1.0
                 )

@@ -16,12 +16,11 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.mem_map import PAGES_PER_SECTION
 from kmemlab.mm.zone import Zone, zone_end_pfn
 from kmemlab.types.units import PAGE_SHIFT, size_text
-from kmemlab.views.colours import ACCENT, INK, KINDS, LINE, NOW, PAPER, SOFT_INK
+from kmemlab.views.colours import ACCENT, COLOURS, INK, LINE, NOW, PAPER, SOFT_INK
 from kmemlab.views.figure import Figure
 from kmemlab.views.svg import HATCHED, Svg
 
 _LEFT, _WIDTH, _BAR = 100, 800, 30
-_COLOURS = tuple(colour for _, colour in KINDS.values())
 _LETTERS = {"DMA": "D", "DMA32": "32", "Normal": "N", "HighMem": "H", "Movable": "M", "Device": "V"}
 
 
@@ -84,7 +83,7 @@ def _draw_zone(drawing: Svg, mm: Mm, zone: Zone, at: dict[int, float], y: float)
         if nid == zone.node and low < high:
             width = at[high] - at[low]
             note = f"{zone.name}: {size_text((high - low) << PAGE_SHIFT)} of memory"
-            colour = _COLOURS[zone.index % len(_COLOURS)]
+            colour = COLOURS[zone.index % len(COLOURS)]
             drawing.rect(at[low], y, width, _BAR, fill=colour, stroke=LINE, line=0.5, note=note)
             if width > 16:
                 drawing.text(at[low] + width / 2, y + 19, _LETTERS[zone.name], size=11, mono=True, anchor="middle")
@@ -148,7 +147,7 @@ def zoom_figure(mm: Mm, pfn: int, title: str = "One page frame, closer and close
     for row, ((name, low, high), said) in enumerate(zip(levels, words, strict=True)):
         y = 52 + 68 * row
         drawing.text(10, y + 19, name.removesuffix(f" {pfn}"), size=11.5, bold=True)
-        drawing.rect(_LEFT, y, _WIDTH, _BAR, fill=_COLOURS[row % len(_COLOURS)], stroke=LINE)
+        drawing.rect(_LEFT, y, _WIDTH, _BAR, fill=COLOURS[row % len(COLOURS)], stroke=LINE)
         drawing.rect(_LEFT + 4, y - 17, 6.8 * len(said), 15, fill=PAPER)
         drawing.text(_LEFT + 6, y - 5, said, size=10.5, mono=True)
         if row + 1 < len(levels):
