@@ -42,7 +42,6 @@ from kmemlab.mm.wait import (
     folio_trylock,
     folio_unlock,
     folio_wait_locked,
-    folio_wait_writeback,
     submit_bio,
 )
 from kmemlab.sim.kernel import invented, kernel
@@ -296,11 +295,3 @@ def drop_pagecache(mm: Mm) -> int:
     mm.vm_event[DROP_PAGECACHE] += 1
     lru_add_drain(mm)
     return dropped
-
-
-@invented("filemap_fdatawait for all files", traced=False)
-def wait_for_all_writes(mm: Mm) -> None:
-    """Wait until the disk has written whatever it was asked to."""
-    for mapping in range(1, mm.mappings.nr_mappings + 1):
-        for pfn in list(pages_of(mm.mappings, mapping, tag=1)):
-            folio_wait_writeback(mm, pfn)

@@ -54,12 +54,6 @@ def pkmap_nr(mm: Mm, vaddr: int) -> int:
     return (vaddr - pkmap_base(mm.boot)) >> PAGE_SHIFT
 
 
-@kernel("include/linux/highmem-internal.h", "is_kmap_addr", traced=False)
-def is_kmap_addr(pkmap: Pkmap, vaddr: int) -> bool:
-    """Whether an address lies in a slot of kmap."""
-    return pkmap.mm.boot.config.highmem and 0 <= pkmap_nr(pkmap.mm, vaddr) < pkmap.last_pkmap
-
-
 @kernel("include/linux/highmem.h", "pkmap_page_table", traced=False)
 def pkmap_entry(mm: Mm, nr: int) -> int:
     """Where in RAM the page-table entry of a slot stands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmemlab.alloc.kmap_local import KmapCtrl, kmap_local_page, kunmap_local
-from kmemlab.mm.kernel_access import clear, copy, load, store
+from kmemlab.mm.kernel_access import clear, copy
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.units import PAGE_SIZE
@@ -51,23 +51,3 @@ def zero_user_segments(ctrl: KmapCtrl, pfn: int, start1: int, end1: int, start2:
 def zero_user(ctrl: KmapCtrl, pfn: int, start: int, size: int) -> None:
     """Fill `size` bytes of a page with zeros. Raises `BadRequest` for bytes that the page does not have."""
     zero_user_segments(ctrl, pfn, start, start + size)
-
-
-@kernel("include/linux/highmem.h", "memcpy_to_page", left_out="more than one number at a time")
-def memcpy_to_page(ctrl: KmapCtrl, pfn: int, offset: int, value: int, size: int = 4) -> None:
-    """Write a number of `size` bytes into a page. Raises `BadRequest` for a place that is not aligned."""
-    kaddr = kmap_local_page(ctrl, pfn)
-    try:
-        store(ctrl.mm.boot, kaddr + offset, value, size)
-    finally:
-        kunmap_local(ctrl, kaddr)
-
-
-@kernel("include/linux/highmem.h", "memcpy_from_page", left_out="more than one number at a time")
-def memcpy_from_page(ctrl: KmapCtrl, pfn: int, offset: int, size: int = 4) -> int:
-    """The number of `size` bytes at an offset of a page. Raises `BadRequest` for a place that is not aligned."""
-    kaddr = kmap_local_page(ctrl, pfn)
-    try:
-        return load(ctrl.mm.boot, kaddr + offset, size)
-    finally:
-        kunmap_local(ctrl, kaddr)

@@ -61,16 +61,6 @@ def kmalloc_slab(common: SlabCommon, size: int, gfp: int) -> KmemCache:
     return common.caches[common.kmalloc_caches[index]]
 
 
-@kernel("mm/slab_common.c", "kmalloc_size_roundup", traced=False)
-def kmalloc_size_roundup(common: SlabCommon, size: int) -> int:
-    """How many bytes kmalloc really gives for a request."""
-    if size == 0:
-        return 0
-    if size > KMALLOC_MAX_CACHE_SIZE:
-        return PAGE_SIZE << get_order(size)
-    return kmalloc_slab(common, size, gfp_bits.GFP_KERNEL).object_size
-
-
 @kernel("mm/slab_common.c", "__do_kmalloc_node", formerly=("__kmalloc", "kmalloc"))
 def kmalloc(common: SlabCommon, size: int, gfp: int, node: int = NUMA_NO_NODE, caller: int = 0) -> int | None:
     """Take `size` bytes; their address, or None if there is no memory. Zero bytes are at `ZERO_SIZE_PTR`."""

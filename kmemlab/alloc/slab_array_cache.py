@@ -51,10 +51,6 @@ class ArrayCaches(Struct):
         self.address = column("Q", arrays)
         self.entry = column("Q", arrays * ENTRIES)
 
-    def cpu_cache(self, cache: int, cpu: int) -> int:
-        """The array cache of a CPU."""
-        return cache * self.nr_cpus + cpu
-
     def shared(self, cache: int, node: int) -> int:
         """The place of the array that the CPUs of a node share."""
         return self.first_shared + cache * self.nr_nodes + node

@@ -86,9 +86,3 @@ def set_orig_size(cache: SlubCache, obj: int, orig_size: int) -> None:
     """Remember how many bytes kmalloc was asked for."""
     if orig_size_is_kept(cache):
         write_number(cache.pages, get_track(cache, obj, 2), orig_size, 4)
-
-
-@kernel("mm/slub.c", "get_orig_size", traced=False)
-def get_orig_size(cache: SlubCache, obj: int) -> int:
-    """How many bytes kmalloc was asked for, or the object's size where that isn't known."""
-    return read_number(cache.pages, get_track(cache, obj, 2), 4) if orig_size_is_kept(cache) else cache.object_size

@@ -14,7 +14,7 @@ from kmemlab.sim.struct import Cell, Struct
 from kmemlab.types.units import PAGE_SHIFT
 
 PMD_SHIFT, PUD_SHIFT, P4D_SHIFT, PGDIR_SHIFT_L5 = 21, 30, 39, 48
-PMD_SIZE, PUD_SIZE = 1 << PMD_SHIFT, 1 << PUD_SHIFT
+PUD_SIZE = 1 << PUD_SHIFT
 ENTRY_NONE, ENTRY_TABLE, ENTRY_PAGE = range(3)
 PG_LEVEL_4K, PG_LEVEL_2M, PG_LEVEL_1G = 1, 2, 3  # enum pg_level
 MAX_MAPPED_RANGES = 3200  # C: E820_MAX_ENTRIES

@@ -44,11 +44,6 @@ class ModelCost:
         """All tables together."""
         return sum(size for _, size in self.tables)
 
-    @property
-    def total_bytes(self) -> int:
-        """Memory map and tables."""
-        return self.map_bytes + self.table_bytes
-
 
 @invented("what a model spends, read off it")
 def model_cost(model: MemoryModel) -> ModelCost:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.lruvec import LRU_UNEVICTABLE, NR_LRU_LISTS, NR_ZONE_LRU_BASE, Lruvec, folio_lru_list
+from kmemlab.mm.lruvec import LRU_UNEVICTABLE, NR_ZONE_LRU_BASE, Lruvec, folio_lru_list
 from kmemlab.mm.mem_map import MemMap, page_zone_id
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_state import page_has_flag
-from kmemlab.sim.kernel import invented, kernel
+from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_unevictable
 
@@ -79,9 +79,3 @@ def page_cache_release(mm: Mm, pfn: int) -> None:
 def lruvec_lru_size(pgdat: PglistData, lru: int, zone_idx: int) -> int:
     """How many pages of a list lie in zones up to an index."""
     return sum(zone.vm_stat[NR_ZONE_LRU_BASE + lru] for zone in pgdat.node_zones[: zone_idx + 1] if zone.managed_pages)
-
-
-@invented("C adds the five up where it needs them", traced=False)
-def nr_lru_pages(pgdat: PglistData) -> int:
-    """All pages on the node's lists, unevictable ones too."""
-    return sum(pgdat.vm_stat[:NR_LRU_LISTS])

@@ -33,7 +33,6 @@ from kmemlab.types.units import U64_MAX
 DEFAULT_CAP = 256 << 20
 KEYFRAME_EVERY = 1 << 19  # words of log between keyframes: 4 MiB
 
-KEY_BITS = KIND  # a WRITE's first word without its kind is the cell's key
 _COUNT = 0xFF
 
 

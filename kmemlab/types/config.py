@@ -36,8 +36,6 @@ class KernelConfig:
     page_offset: int  # where the direct map starts without KASLR; with 4 levels on amd64
     sizeof_page: int
     sizeof_pglist_data: int
-    sizeof_zone: int
-    sizeof_per_cpu_pages: int
     sizeof_resource: int
     sizeof_memblock_region: int
     sizeof_pointer: int
@@ -108,8 +106,6 @@ AMD64 = KernelConfig(
     page_offset=0xFFFF888000000000,
     sizeof_page=64,
     sizeof_pglist_data=174208,
-    sizeof_zone=1536,
-    sizeof_per_cpu_pages=256,
     sizeof_resource=64,
     sizeof_memblock_region=24,
     sizeof_pointer=8,
@@ -147,8 +143,6 @@ I386_PAE = KernelConfig(
     page_offset=0xC0000000,
     sizeof_page=40,
     sizeof_pglist_data=4416,
-    sizeof_zone=768,
-    sizeof_per_cpu_pages=192,
     sizeof_resource=40,
     sizeof_memblock_region=20,
     sizeof_pointer=4,

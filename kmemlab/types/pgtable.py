@@ -108,18 +108,6 @@ class PgtableLayout:
         """The index into the second table; 0 where it is folded."""
         return self.index(P4D, address)
 
-    def pud_index(self, address: int) -> int:
-        """The index into the third table; 0 where it is folded."""
-        return self.index(PUD, address)
-
-    def pmd_index(self, address: int) -> int:
-        """The index into the fourth table; 0 where it is folded."""
-        return self.index(PMD, address)
-
-    def pte_index(self, address: int) -> int:
-        """The index into the last table, whose entries map pages of 4 KiB."""
-        return self.index(PTE, address)
-
     def page_mask(self, level: int) -> int:
         """The bits of a large entry at `level` that hold the address of its page.
 
