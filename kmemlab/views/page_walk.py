@@ -229,45 +229,47 @@ def entry_said(mmu: Mmu, passed: Passed, last: bool) -> str:
 
 def outcome(mmu: Mmu, start: Moment, passed: tuple[Passed, ...], hit: int) -> Moment:
     """Let the MMU do it, and say what came of it and what changed."""
-    address, access = start.address, start.access
-    here = passed[-1].level if passed else NOTHING
+    start = replace(start, now=passed[-1].level if passed else NOTHING, starts=False)
     try:
-        physical = mmu.access(address, access)
+        physical = mmu.access(start.address, start.access)
     except PageFault as fault:
-        code = fault.error_code
-        said = f"The CPU raises a page fault: error code {code:#06x}, {error_code_text(code)}. CR2 holds the address."
-        changed = (f"CR2 = {address:#x}", *tlb_changes(start.tlb, tlb_lines(mmu), digits_of(mmu)))
-        return replace(
-            start,
-            said=said,
-            passed=passed,
-            now=here,
-            tlb=tlb_lines(mmu),
-            result=f"page fault at {address:#x}: error code {code:#06x}, {error_code_text(code)}",
-            faulted=True,
-            log=oops(mmu, fault, access),
-            changed=changed,
-            starts=False,
-        )
-    lines = tlb_lines(mmu)
-    kept = "; the TLB keeps it" if passed else ""
-    said = f"The access is allowed, and goes to {physical:#x} in RAM{kept}."
+        return refused(mmu, start, passed, fault)
+    return allowed(mmu, start, passed, slot_of(mmu, start.address) if passed else hit, physical)
+
+
+def refused(mmu: Mmu, start: Moment, passed: tuple[Passed, ...], fault: PageFault) -> Moment:
+    """The moment of a page fault."""
+    address, code = start.address, fault.error_code
+    return replace(
+        start,
+        said=f"The CPU raises a page fault: error code {code:#06x}, {error_code_text(code)}. CR2 holds the address.",
+        passed=passed,
+        tlb=tlb_lines(mmu),
+        result=f"page fault at {address:#x}: error code {code:#06x}, {error_code_text(code)}",
+        faulted=True,
+        log=oops(mmu, fault, start.access),
+        changed=(f"CR2 = {address:#x}", *tlb_changes(start.tlb, tlb_lines(mmu), digits_of(mmu))),
+    )
+
+
+def allowed(mmu: Mmu, start: Moment, passed: tuple[Passed, ...], hit: int, physical: int) -> Moment:
+    """The moment in which an access reaches RAM; entries on the way may bear new marks now."""
+    address, lines = start.address, tlb_lines(mmu)
     after = tuple(entries_on_the_way(mmu, address)) if passed else ()
     marks = tuple(
         f"{old.name}[{old.index}]  {old.entry:#x} → {new.entry:#x}"
         for old, new in zip(passed, after, strict=False)
         if old.entry != new.entry
     )
+    kept = "; the TLB keeps it" if passed else ""
     return replace(
         start,
-        said=said,
+        said=f"The access is allowed, and goes to {physical:#x} in RAM{kept}.",
         passed=after,
-        now=here,
         tlb=lines,
-        hit=slot_of(mmu, address) if passed else hit,
+        hit=hit,
         result=f"{address:#x} is {physical:#x} in RAM",
         changed=(*marks, *tlb_changes(start.tlb, lines, digits_of(mmu))),
-        starts=False,
     )
 
 

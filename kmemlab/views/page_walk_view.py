@@ -21,7 +21,7 @@ from kmemlab.views.widget import make_widget, page
 
 ACCESSES = {"read": 0, "write": X86_PF_WRITE, "fetch": X86_PF_INSTR}
 MODES = {"kernel": 0, "program": X86_PF_USER}
-MOST_KEPT = 80  # steps, some twenty accesses: all travel with every answer, so of a long session the oldest go
+MOST_KEPT = 80  # steps, some twenty accesses: all travel with every answer, so of a long run the oldest go
 SCRIPTS = ("player.js", "pagewalk.js")
 
 

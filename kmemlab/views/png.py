@@ -10,7 +10,7 @@ from typing import Any
 
 from kmemlab.types.errors import KmemlabError
 from kmemlab.views.colours import HATCH, IN_USE
-from kmemlab.views.svg import HATCHED, Svg
+from kmemlab.views.svg import HATCHED, Mark, Svg
 
 _SCALE = 2  # device pixels a drawn pixel, so that text stays crisp
 _POINT = 0.72  # of a pixel at 100 to the inch
@@ -22,9 +22,6 @@ def paint(drawing: Svg) -> bytes:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.image import imread
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Rectangle
     except ImportError:
         raise KmemlabError(
             "no PNG without matplotlib", where="Figure.png", remedy="pip install matplotlib, or take .svg()"
@@ -34,41 +31,53 @@ def paint(drawing: Svg) -> bytes:
     axes.set_xlim(0, drawing.width)
     axes.set_ylim(drawing.height, 0)
     axes.axis("off")
+    painters = {"rect": _paint_rect, "image": _paint_image, "line": _paint_line}
     for order, mark in enumerate(drawing.marks):
-        line: dict[str, Any] = {
-            "linewidth": mark.width * _POINT,
-            "linestyle": "--" if mark.dash else "-",
-            "zorder": order,
-        }
-        if mark.kind == "rect":
-            x, y, width, height = mark.at
-            hatched = mark.fill == HATCHED
-            face = IN_USE if hatched else mark.fill
-            edge = HATCH if hatched and mark.stroke == "none" else mark.stroke
-            hatch = "////" if hatched else None
-            axes.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, hatch=hatch, **line))
-        elif mark.kind == "image":
-            x, y, width, height = mark.at
-            pixels = imread(io.BytesIO(base64.b64decode(mark.text)))
-            axes.imshow(
-                pixels, extent=(x, x + width, y + height, y), interpolation="nearest", aspect="auto", zorder=order
-            )
-        elif mark.kind == "line":
-            x1, y1, x2, y2 = mark.at
-            axes.add_line(Line2D((x1, x2), (y1, y2), color=mark.stroke, **line))
-        else:
-            font: dict[str, Any] = {
-                "family": "DejaVu Sans Mono" if mark.mono else "DejaVu Sans",
-                "weight": "bold" if mark.bold else "normal",
-            }
-            place: dict[str, Any] = {"ha": _ANCHORS[mark.anchor], "va": "baseline", "zorder": order}
-            axes.text(
-                *mark.at, mark.text.replace("$", r"\$"), fontsize=mark.size * _POINT, color=mark.fill, **font, **place
-            )
+        painters.get(mark.kind, _paint_text)(axes, mark, order)
     out = io.BytesIO()
     canvas: Any = FigureCanvasAgg(figure)
     canvas.print_png(out, metadata={"Software": None, "Title": drawing.title})
     return out.getvalue()
+
+
+def _line_of(mark: Mark, order: int) -> dict[str, Any]:
+    return {"linewidth": mark.width * _POINT, "linestyle": "--" if mark.dash else "-", "zorder": order}
+
+
+def _paint_rect(axes: Any, mark: Mark, order: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    x, y, width, height = mark.at
+    hatched = mark.fill == HATCHED
+    face = IN_USE if hatched else mark.fill
+    edge = HATCH if hatched and mark.stroke == "none" else mark.stroke
+    hatch = "////" if hatched else None
+    line = _line_of(mark, order)
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, hatch=hatch, **line))
+
+
+def _paint_image(axes: Any, mark: Mark, order: int) -> None:
+    from matplotlib.image import imread
+
+    x, y, width, height = mark.at
+    image = imread(io.BytesIO(base64.b64decode(mark.text)))
+    axes.imshow(image, extent=(x, x + width, y + height, y), interpolation="nearest", aspect="auto", zorder=order)
+
+
+def _paint_line(axes: Any, mark: Mark, order: int) -> None:
+    from matplotlib.lines import Line2D
+
+    x1, y1, x2, y2 = mark.at
+    axes.add_line(Line2D((x1, x2), (y1, y2), color=mark.stroke, **_line_of(mark, order)))
+
+
+def _paint_text(axes: Any, mark: Mark, order: int) -> None:
+    font: dict[str, Any] = {
+        "family": "DejaVu Sans Mono" if mark.mono else "DejaVu Sans",
+        "weight": "bold" if mark.bold else "normal",
+    }
+    place: dict[str, Any] = {"ha": _ANCHORS[mark.anchor], "va": "baseline", "zorder": order}
+    axes.text(*mark.at, mark.text.replace("$", r"\$"), fontsize=mark.size * _POINT, color=mark.fill, **font, **place)
 
 
 def pixels(cells: bytes, width: int, palette: list[str]) -> bytes:
