@@ -16,7 +16,7 @@ from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory, TooLarge
 from kmemlab.types.gfp import GFP_ATOMIC
 from kmemlab.types.units import PAGE_SIZE
-from tests.alloc.kmap_bench import machine_of, state
+from tests.alloc.kmap_bench import check_resumed, machine_of, state
 
 # -- giving out --------------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ def test_with_get_cpu_var_it_can_not_move() -> None:
 
 def test_rewound_then_resumed_ends_like_a_straight_run() -> None:
     machine = machine_of("i386-pae-2g-2cpu")
-    timeline = machine.record()
+    machine.record()
     rng, held = random.Random(8), []
     for _ in range(25):
         if held and rng.random() < 0.4:
@@ -268,14 +268,7 @@ def test_rewound_then_resumed_ends_like_a_straight_run() -> None:
         else:
             held.append(machine.alloc_percpu(rng.choice((4, 64, 2048, 20000)), rng.choice((4, 64, 4096))))
         machine.run_percpu_worker()
-    end, commands = state(machine.kernel), timeline.commands
-    for back in (45, 12):
-        timeline.rewind(back)
-        check_percpu(machine.kernel.percpu)
-        for command in commands[back:]:
-            machine._command(command.name, *command.args)
-        assert state(machine.kernel) == end
-    machine.stop_recording()
+    check_resumed(machine, (45, 12), lambda: check_percpu(machine.kernel.percpu))
 
 
 def test_the_lists_are_by_powers_of_two() -> None:

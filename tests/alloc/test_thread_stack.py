@@ -27,7 +27,7 @@ from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.vmstat import NR_KERNEL_STACK_KB
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, KernelPanic, OutOfMemory
-from tests.alloc.kmap_bench import machine_of, state
+from tests.alloc.kmap_bench import check_resumed, machine_of
 
 
 def no_pages(mm: Any, gfp: int, order: int, nid: int) -> None:
@@ -191,20 +191,13 @@ def test_calls_and_returns() -> None:
 
 def test_rewound_then_resumed_ends_like_a_straight_run() -> None:
     machine = machine_of("amd64-128m")
-    timeline = machine.record()
+    machine.record()
     stacks = [machine.alloc_thread_stack() for _ in range(4)]
     machine.call(stacks[2], 4000, 5)
     for stack in stacks[:3]:
         machine.free_thread_stack(stack)
     machine.alloc_thread_stack()
-    end, commands = state(machine.kernel), timeline.commands
-    for back in (7, 3):
-        timeline.rewind(back)
-        check_thread_stacks(machine.kernel.stacks)
-        for command in commands[back:]:
-            machine._command(command.name, *command.args)
-        assert state(machine.kernel) == end
-    machine.stop_recording()
+    check_resumed(machine, (7, 3), lambda: check_thread_stacks(machine.kernel.stacks))
 
 
 class StackModel(RuleBasedStateMachine):
