@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from kmemlab.mm.buddy import example_zone, free_one_page, rmqueue_smallest
-from kmemlab.mm.zone import Zone
+from kmemlab.mm.zone import NR_FREE_PAGES, Zone
 from kmemlab.sim.journal import Command, Journal
 from kmemlab.sim.recorder import Recorder
 from kmemlab.sim.struct import structs_of
@@ -16,9 +16,10 @@ from kmemlab.types.migratetype import MIGRATE_MOVABLE
 class Bench:
     """Takes and frees blocks of a small zone, each request a recorded command."""
 
-    def __init__(self, blocks: int = 4, **journal: int) -> None:
+    def __init__(self, blocks: int = 4, *, lines: bool = False, **journal: int) -> None:
         self.zone = example_zone(order=10, blocks=blocks)
         self.journal = Journal(self.carry_out, **journal)
+        self.journal.lines = lines
         self.recorder = Recorder(self.zone, self.journal)
         self.timeline = Timeline(self.journal, self.recorder.listening)
         self.recorder.start()
@@ -33,7 +34,7 @@ class Bench:
     def _take(self, order: int) -> int | None:
         pfn = rmqueue_smallest(self.zone, order, MIGRATE_MOVABLE)
         if pfn is not None:
-            self.zone.vm_stat[0] -= 1 << order
+            self.zone.vm_stat[NR_FREE_PAGES] -= 1 << order
         return pfn
 
     def _give(self, pfn: int, order: int) -> None:

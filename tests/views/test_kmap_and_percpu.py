@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
 import pytest
 
 from kmemlab.machine.kmap_snapshot import kmap_snapshot, percpu_snapshot
@@ -14,14 +12,7 @@ from kmemlab.views.figure import Figure
 from kmemlab.views.kmap_slots import kmap_figure
 from kmemlab.views.percpu_units import percpu_figure
 from tests.alloc.kmap_bench import CLASSIC, PAE, high_pages, machine_of
-
-
-def notes(figure: Figure) -> list[str]:
-    root = ElementTree.fromstring(figure.svg())
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == figure.alt
-    assert figure.png().startswith(b"\x89PNG")
-    return ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}title")]
+from tests.views.drawn import notes
 
 
 def kmap_of(machine: Machine) -> Figure:

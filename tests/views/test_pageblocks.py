@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from random import Random
-from xml.etree import ElementTree
 
 import pytest
 
@@ -23,6 +22,7 @@ from kmemlab.views.pageblocks import (
     pageblocks_figure,
     pageblocks_svg,
 )
+from tests.views.drawn import notes
 
 Busy = tuple[Machine, Zone, set[int], int]  # the machine, its zone, a program's pages, the first pageblock of them
 SHOWN = 4
@@ -70,12 +70,9 @@ def test_frames_are_free_movable_or_neither(busy: Busy) -> None:
 def test_the_text_and_the_drawing_say_the_same(busy: Busy) -> None:
     _, zone, _, first = busy
     figure = pageblocks_figure(pageblock_map(zone, first, first + SHOWN * PAGES), "Four of them")
-    root = ElementTree.fromstring(figure.svg())
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == figure.alt
-    notes = ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}title")]
+    noted = notes(figure)
     for line in figure.text().splitlines():
-        assert line in notes
+        assert line in noted
     assert figure.alt.startswith("4 pageblocks: ")
     assert figure.png().startswith(b"\x89PNG")
     assert len(figure.svg()) < 20_000

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
 import pytest
 
 from kmemlab.machine.machine import Machine
@@ -13,20 +11,13 @@ from kmemlab.views.figure import Figure
 from kmemlab.views.panel_vmalloc import VmallocPanel
 from kmemlab.views.player import Player
 from kmemlab.views.vmalloc_areas import vmalloc_figure
+from tests.views.drawn import notes
 
 FOLDED = ("alloc_pages_bulk_array_mempolicy", "table_alloc", "__free_pages", "flush_tlb_kernel_range")
 
 
 def figure_of(machine: Machine) -> Figure:
     return vmalloc_figure(vmalloc_snapshot(machine.kernel.mm))
-
-
-def notes(figure: Figure) -> list[str]:
-    root = ElementTree.fromstring(figure.svg())
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == figure.alt
-    assert figure.png().startswith(b"\x89PNG")
-    return ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}title")]
 
 
 @pytest.fixture
