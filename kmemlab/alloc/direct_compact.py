@@ -22,10 +22,9 @@ from kmemlab.mm.compaction_suitable import (
 )
 from kmemlab.mm.context import PF_MEMALLOC
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.lru_list import folio_zone
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.vm_event import COMPACTFAIL, COMPACTSTALL, COMPACTSUCCESS
-from kmemlab.mm.zone import Zone
 from kmemlab.sim.kernel import invented, kernel
 
 MAX_COMPACT_RETRIES = 16
@@ -39,14 +38,6 @@ class CompactAttempts:
     priority: int = DEF_COMPACT_PRIORITY
     result: CompactResult = CompactResult.SKIPPED
     retries: int = 0
-
-
-@invented("page_zone of a page that was just handed out", traced=False)
-def zone_of(mm: Mm, pfn: int) -> Zone:
-    """The zone of a page."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
-    return zone
 
 
 @kernel("mm/page_alloc.c", "__alloc_pages_direct_compact", left_out="pressure stall times")
@@ -67,13 +58,13 @@ def alloc_pages_direct_compact(
         return None, result
     mm.vm_event[COMPACTSTALL] += 1
     if pfn is not None:
-        prep_new_page(mm, zone_of(mm, pfn), pfn, order, gfp)
+        prep_new_page(mm, folio_zone(mm, pfn), pfn, order, gfp)
     else:
         pfn = get_page_from_freelist(mm, gfp, order, alloc_flags, nid)
     if pfn is None:
         mm.vm_event[COMPACTFAIL] += 1
         return None, result
-    zone = zone_of(mm, pfn)
+    zone = folio_zone(mm, pfn)
     zone.compact_blockskip_flush = 0
     compaction_defer_reset(zone, order, True)
     mm.vm_event[COMPACTSUCCESS] += 1

@@ -26,7 +26,7 @@ from kmemlab.mm.zonelist import for_each_zone_zonelist
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.gfp import __GFP_COMP, __GFP_HIGHMEM, __GFP_ZERO
-from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, get_order, round_up
 
 
 @kernel("include/linux/topology.h", "numa_node_id", traced=False)
@@ -82,16 +82,6 @@ def free_pages(mm: Mm, addr: int, order: int) -> None:
 def free_page(mm: Mm, addr: int) -> None:
     """Drop a reference on the page at an address."""
     free_pages(mm, addr, 0)
-
-
-@kernel("include/asm-generic/getorder.h", "get_order", traced=False)
-def get_order(size: int) -> int:
-    """The order of the smallest block of at least `size` bytes.
-
-    >>> get_order(1), get_order(4096), get_order(4097), get_order(1 << 22)
-    (0, 0, 1, 10)
-    """
-    return max(size - 1, 0).bit_length() - PAGE_SHIFT if size > PAGE_SIZE else 0
 
 
 @kernel("mm/page_alloc.c", "alloc_pages_exact", formerly=("make_alloc_exact",))

@@ -72,13 +72,8 @@ class SlabInfo(NamedTuple):
     cache_order: int
 
 
-@invented("where an engine has nothing to add", traced=False)
-def no_more_to_do(cache: KmemCache, size: int) -> None:
-    """Nothing."""
-
-
-@invented("SLUB has nothing to do in some places where SLAB has", traced=False)
-def nothing_to_do(common: Any) -> None:
+@invented("an engine has nothing to do in some places where the other has", traced=False)
+def nothing_to_do(*_: Any) -> None:
     """Do nothing."""
 
 
@@ -160,7 +155,7 @@ class SlabEngine(NamedTuple):
     run_timers: Callable[[Any], None] = nothing_to_do
     """(common): time has passed; what the engine does from time to time."""
 
-    kmem_cache_alias: Callable[[Any, int], None] = no_more_to_do
+    kmem_cache_alias: Callable[[Any, int], None] = nothing_to_do
     """__kmem_cache_alias(cache, size): the cache is shared by objects of `size` bytes; object_size is set already."""
 
 

@@ -18,7 +18,7 @@ from kmemlab.alloc.slab_common import SlabCommon, kmem_cache_alloc
 from kmemlab.alloc.slab_create import kmem_cache_create
 from kmemlab.mm.files import MAX_FILES
 from kmemlab.mm.globals import Mm
-from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.lru_list import folio_zone
 from kmemlab.sim.column import Column, column
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.struct import Cell, Struct
@@ -106,6 +106,4 @@ def new_object(sb: SuperBlock, cachep: int) -> int:
 def object_nid(sb: SuperBlock, address: int) -> int:
     """The node of the page that an object lies in."""
     pfn = address - sb.slab.pages.page_offset >> PAGE_SHIFT
-    zone = sb.mm.zone_table[page_zone_id(sb.mm.page, pfn)]
-    assert zone is not None, f"{address:#x} lies in no memory"
-    return zone.node
+    return folio_zone(sb.mm, pfn).node

@@ -6,20 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kmemlab.alloc.page_alloc import check_order
-from kmemlab.alloc.page_api import (
-    alloc_pages_exact,
-    free_pages,
-    free_pages_exact,
-    get_free_pages,
-    get_order,
-    get_zeroed_page,
-)
+from kmemlab.alloc.page_api import alloc_pages_exact, free_pages, free_pages_exact, get_free_pages, get_zeroed_page
 from kmemlab.boot.smp import num_online_cpus
 from kmemlab.machine.commanded import Commanded, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.pcp import drain_all_pages, refresh_cpu_vm_stats
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
+from kmemlab.types.units import get_order
 
 
 @invented("one family of the machine's commands")

@@ -7,17 +7,24 @@ from kmemlab.mm.lruvec import LRU_UNEVICTABLE, NR_ZONE_LRU_BASE, Lruvec, folio_l
 from kmemlab.mm.mem_map import MemMap, page_zone_id
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_state import page_has_flag
+from kmemlab.mm.zone import Zone
 from kmemlab.sim.kernel import kernel
 from kmemlab.sim.list_head import list_add, list_add_tail, list_del
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_unevictable
 
 
+@kernel("include/linux/mm.h", "folio_zone", traced=False)
+def folio_zone(mm: Mm, pfn: int) -> Zone:
+    """The zone of a page of memory."""
+    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
+    assert zone is not None, f"pfn {pfn} is no memory"
+    return zone
+
+
 @kernel("include/linux/mm.h", "folio_pgdat", formerly=("page_pgdat",), traced=False)
 def folio_pgdat(mm: Mm, pfn: int) -> PglistData:
     """The node of a page."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
-    return mm.node_data[zone.node]
+    return mm.node_data[folio_zone(mm, pfn).node]
 
 
 @kernel("include/linux/memcontrol.h", "folio_lruvec", formerly=("mem_cgroup_page_lruvec",), traced=False)
@@ -29,8 +36,7 @@ def folio_lruvec(mm: Mm, pfn: int) -> Lruvec:
 @kernel("include/linux/mm_inline.h", "update_lru_size", lock="lruvec->lru_lock", traced=False)
 def update_lru_size(mm: Mm, pfn: int, lru: int, nr_pages: int) -> None:
     """Count pages into a list, or with a negative number out of it: for the page's node and for its zone."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
+    zone = folio_zone(mm, pfn)
     zone.vm_stat[NR_ZONE_LRU_BASE + lru] += nr_pages
     mm.node_data[zone.node].vm_stat[lru] += nr_pages
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_add_lru, folio_evictable
-from kmemlab.mm.lru_list import lruvec_add_folio, lruvec_del_folio
-from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.lru_list import folio_zone, lruvec_add_folio, lruvec_del_folio
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, set_page_flag_first, take_page_flag
 from kmemlab.mm.rmap_table import VM_LOCKED
 from kmemlab.mm.vm_event import (
@@ -89,9 +88,7 @@ def munlock_page(mm: Mm, pfn: int) -> None:
 @invented("C counts in each of the three", traced=False)
 def count_mlocked(mm: Mm, pfn: int, nr_pages: int) -> None:
     """Count locked pages of the page's zone."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
-    zone.vm_stat[NR_MLOCK] += nr_pages
+    folio_zone(mm, pfn).vm_stat[NR_MLOCK] += nr_pages
 
 
 # -- what those call who map and unmap ---------------------------------------------------------------------------------

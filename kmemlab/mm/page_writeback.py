@@ -15,9 +15,8 @@ from kmemlab.mm.address_space import PAGECACHE_TAG_DIRTY, PAGECACHE_TAG_WRITEBAC
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highmem import highmem_zones
 from kmemlab.mm.lru import folio_rotate_reclaimable
-from kmemlab.mm.lru_list import folio_pgdat
+from kmemlab.mm.lru_list import folio_pgdat, folio_zone
 from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_ZONE_LRU_BASE
-from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag_first, take_page_flag
 from kmemlab.mm.rmap_table import folio_mkclean
@@ -36,8 +35,7 @@ NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
 @invented("C counts node and zone by two calls each time", traced=False)
 def count_pending(mm: Mm, pfn: int, item: int, nr_pages: int) -> None:
     """Count a page into a counter of its node, and as one that is still to be written into its zone's."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
+    zone = folio_zone(mm, pfn)
     zone.vm_stat[NR_ZONE_WRITE_PENDING] += nr_pages
     mm.node_data[zone.node].vm_stat[item] += nr_pages
 

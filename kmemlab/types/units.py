@@ -60,8 +60,8 @@ def pfn_down(addr: int) -> int:
 def get_order(size: int) -> int:
     """The smallest order whose block of 2**order pages holds `size` bytes.
 
-    >>> get_order(4096), get_order(4097), get_order(9000)
-    (0, 1, 2)
+    >>> get_order(1), get_order(4096), get_order(4097), get_order(1 << 22)
+    (0, 0, 1, 10)
     """
     return max(0, (size - 1) >> PAGE_SHIFT).bit_length()
 
