@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kmemlab.machine.policy_report import PolicyReport
+from kmemlab.machine.pressure_report import PressureReport
 from kmemlab.machine.replay import FreePagesAt, ReplayReport, ZoneVerdict
 
 TOLD = 10  # skipped lines that are shown
@@ -130,7 +131,7 @@ def policy_over_time(report: PolicyReport) -> list[str]:
     return [*lines, ""]
 
 
-def skipped_lines(report: ReplayReport | PolicyReport) -> list[str]:
+def skipped_lines(report: ReplayReport | PolicyReport | PressureReport) -> list[str]:
     """The lines that were no event."""
     if not report.skipped_lines:
         return []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from kmemlab.machine.pressure_report import PressureReport
-
-TOLD = 10  # skipped lines that are shown
+from kmemlab.views.replay import skipped_lines
 
 
 def pressure_text(report: PressureReport) -> str:
@@ -27,6 +26,7 @@ def pressure_text(report: PressureReport) -> str:
         "",
         f"{'free pages':<22}{'seconds':>12}{'model':>10}{'Linux':>10}",
         *(f"{mark:<22}{at:12.3f}{model:10,}{real:10,}" for mark, at, model, real in report.samples),
+        "",
         *skipped_lines(report),
     ]
     return "\n".join(lines).rstrip()
@@ -35,9 +35,3 @@ def pressure_text(report: PressureReport) -> str:
 def victim(pid: int | None) -> str:
     """A pid, or that there was none."""
     return "nobody" if pid is None else str(pid)
-
-
-def skipped_lines(report: PressureReport) -> list[str]:
-    """The lines that were no event."""
-    lines = [f"  line {line.line}: {line.what}" for line in report.skipped[:TOLD]]
-    return ["", f"{report.skipped_lines:,} lines were skipped:", *lines] if lines else []
