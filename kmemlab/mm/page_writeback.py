@@ -20,16 +20,20 @@ from kmemlab.mm.lruvec import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NR_ZONE_LRU_BA
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc, set_page_flag_first, take_page_flag
 from kmemlab.mm.rmap_table import folio_mkclean
-from kmemlab.mm.vmstat import NODE_STAT_NAMES, NR_DIRTIED, NR_FILE_DIRTY, NR_WRITEBACK, NR_WRITTEN, ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import (
+    NR_DIRTIED,
+    NR_FILE_DIRTY,
+    NR_THROTTLED_WRITTEN,
+    NR_WRITEBACK,
+    NR_WRITTEN,
+    NR_ZONE_WRITE_PENDING,
+)
 from kmemlab.mm.xarray import xa_clear_mark, xa_set_mark
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH
 from kmemlab.mm.zone_watermark_ok import wmark_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_dirty, PG_reclaim, PG_swapbacked, PG_writeback
 from kmemlab.types.units import PAGE_SIZE
-
-NR_THROTTLED_WRITTEN = NODE_STAT_NAMES.index("nr_throttled_written")
-NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
 
 
 @invented("C counts node and zone by two calls each time", traced=False)

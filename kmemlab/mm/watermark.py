@@ -29,7 +29,7 @@ from kmemlab.types.units import MIB, PAGE_SHIFT
 from kmemlab.types.zone_type import MAX_NR_ZONES
 
 MIN_FREE_KBYTES, MAX_FREE_KBYTES = 128, 262144
-SWAP_CLUSTER_MAX = 32
+SWAP_CLUSTER_MAX = 32  # pages that are freed at a time
 THP_MIN_RAM_PAGES = 512 * MIB >> PAGE_SHIFT  # with less, huge pages cost more than they give
 
 THP_NEVER, THP_ALWAYS, THP_MADVISE = range(3)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_evictable, folio_putback_lru
-from kmemlab.mm.lru_list import folio_clear_lru_flags, lruvec_add_folio, update_lru_size
-from kmemlab.mm.mem_map import page_zone_id
+from kmemlab.mm.lru_list import folio_clear_lru_flags, folio_zone, lruvec_add_folio, update_lru_size
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.page_free import free_unref_page_list
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, page_ref_dec_and_test, page_ref_inc, set_page_flag
@@ -22,9 +21,7 @@ from kmemlab.types.pageflags import PG_active, PG_lru
 @invented("folio_zonenum for pages whose zone is known to be there", traced=False)
 def zone_index(mm: Mm, pfn: int) -> int:
     """The index of a page's zone within its node."""
-    zone = mm.zone_table[page_zone_id(mm.page, pfn)]
-    assert zone is not None, f"pfn {pfn} is no memory"
-    return zone.index
+    return folio_zone(mm, pfn).index
 
 
 @kernel("mm/vmscan.c", "isolate_lru_folios", formerly=("isolate_lru_pages",), lock="lruvec->lru_lock")

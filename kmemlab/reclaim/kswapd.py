@@ -22,16 +22,10 @@ from kmemlab.mm.node import PglistData
 from kmemlab.mm.pageblock_skip import reset_isolation_suitable
 from kmemlab.mm.vm_event import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PAGEOUTRUN
 from kmemlab.mm.wait import DAEMONS
+from kmemlab.mm.watermark import SWAP_CLUSTER_MAX
 from kmemlab.mm.zone import WMARK_HIGH, ZONE_RECLAIM_ACTIVE, Zone
 from kmemlab.mm.zone_watermark_ok import wmark_pages
-from kmemlab.reclaim.scan_control import (
-    DEF_PRIORITY,
-    PGDAT_DIRTY,
-    PGDAT_WRITEBACK,
-    SWAP_CLUSTER_MAX,
-    ScanControl,
-    can_age_anon_pages,
-)
+from kmemlab.reclaim.scan_control import DEF_PRIORITY, PGDAT_DIRTY, PGDAT_WRITEBACK, ScanControl, can_age_anon_pages
 from kmemlab.reclaim.scan_count import inactive_is_low, snapshot_refaults
 from kmemlab.reclaim.shrink_list import shrink_active_list
 from kmemlab.reclaim.shrink_node import shrink_node

@@ -13,10 +13,10 @@ from kmemlab.mm.lruvec import (
     LRU_INACTIVE_FILE,
     NR_ZONE_LRU_BASE,
 )
+from kmemlab.mm.watermark import SWAP_CLUSTER_MAX
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone
 from kmemlab.sim.kernel import kernel
 
-SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 """At priority p a list is scanned for 1/2**p of its length; 0 is the whole list."""
 

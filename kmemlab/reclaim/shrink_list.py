@@ -41,7 +41,7 @@ from kmemlab.mm.vm_event import (
     PGSTEAL_DIRECT,
     PGSTEAL_KSWAPD,
 )
-from kmemlab.mm.vmstat import NODE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_ISOLATED_ANON, NR_VMSCAN_IMMEDIATE, NR_VMSCAN_WRITE
 from kmemlab.mm.wait import folio_trylock, folio_unlock
 from kmemlab.mm.workingset import lru_note_cost
 from kmemlab.reclaim.isolate import isolate_lru_folios, move_folios_to_lru
@@ -57,10 +57,6 @@ from kmemlab.types.pageflags import (
     PG_workingset,
     PG_writeback,
 )
-
-NR_ISOLATED_ANON = NODE_STAT_NAMES.index("nr_isolated_anon")
-NR_VMSCAN_IMMEDIATE = NODE_STAT_NAMES.index("nr_vmscan_immediate_reclaim")
-NR_VMSCAN_WRITE = NODE_STAT_NAMES.index("nr_vmscan_write")
 
 
 @kernel("mm/vmscan.c", "enum folio_references", formerly=("page_references",))

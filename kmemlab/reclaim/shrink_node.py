@@ -19,11 +19,11 @@ from kmemlab.mm.lruvec import (
 )
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
+from kmemlab.mm.watermark import SWAP_CLUSTER_MAX
 from kmemlab.reclaim.scan_control import (
     DEF_PRIORITY,
     PGDAT_DIRTY,
     PGDAT_WRITEBACK,
-    SWAP_CLUSTER_MAX,
     ReclaimStat,
     ScanControl,
     can_age_anon_pages,

@@ -15,13 +15,11 @@ from kmemlab.mm.context import HZ, PF_KTHREAD
 from kmemlab.mm.globals import NR_RECLAIM_WAITS, Mm
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
 from kmemlab.mm.node import PglistData
-from kmemlab.mm.page_writeback import NR_THROTTLED_WRITTEN
-from kmemlab.mm.vmstat import ZONE_STAT_NAMES
+from kmemlab.mm.vmstat import NR_THROTTLED_WRITTEN, NR_ZONE_WRITE_PENDING
 from kmemlab.mm.wait import io_schedule
-from kmemlab.reclaim.scan_control import SWAP_CLUSTER_MAX, ScanControl, current_is_kswapd, zone_reclaimable_pages
+from kmemlab.mm.watermark import SWAP_CLUSTER_MAX
+from kmemlab.reclaim.scan_control import ScanControl, current_is_kswapd, zone_reclaimable_pages
 from kmemlab.sim.kernel import invented, kernel
-
-NR_ZONE_WRITE_PENDING = ZONE_STAT_NAMES.index("nr_zone_write_pending")
 
 
 @kernel("include/linux/mmzone.h", "enum vmscan_throttle_state")

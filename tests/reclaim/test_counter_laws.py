@@ -12,10 +12,10 @@ from kmemlab.mm.page_cache import filemap_add_folio
 from kmemlab.mm.page_writeback import count_pending, folio_end_writeback
 from kmemlab.mm.reclaim_table import try_to_free_pages
 from kmemlab.mm.vm_event import ALLOCSTALL, PGPGOUT, PGSCAN_FILE, PGSCAN_SKIP, PGSTEAL_FILE
-from kmemlab.mm.vmstat import NR_FILE_PAGES
+from kmemlab.mm.vmstat import NR_FILE_PAGES, NR_ISOLATED_ANON
 from kmemlab.mm.wait import submit_bio
 from kmemlab.mm.workingset import WORKINGSET_ACTIVATE_BASE, workingset_refault
-from kmemlab.reclaim.shrink_list import NR_ISOLATED_ANON, shrink_inactive_list
+from kmemlab.reclaim.shrink_list import shrink_inactive_list
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.gfp import __GFP_NOWARN, GFP_HIGHUSER_MOVABLE
 from tests.reclaim.counter_laws import check_counters, counters
