@@ -17,6 +17,7 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_cache import filemap_add_folio
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import clear_page_flag, set_page_flag
+from kmemlab.mm.wait import cond_resched
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.gfp import __GFP_NORETRY, __GFP_NOWARN, GFP_HIGHUSER_MOVABLE
 from kmemlab.types.pageflags import PG_readahead
@@ -26,7 +27,8 @@ READAHEAD_GFP = GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN  # nobody ne
 
 @kernel("mm/filemap.c", "filemap_alloc_folio", formerly=("__page_cache_alloc",), left_out="spreading over nodes")
 def filemap_alloc_folio(mm: Mm, gfp: int) -> int | None:
-    """A page for the page cache, or None."""
+    """A page for the page cache, or None. Whoever was woken by the request before it, as kswapd is, runs first."""
+    cond_resched(mm)  # in C each request that may wait is such a point: might_alloc, on kernels that preempt by choice
     return alloc_pages_inner(mm, gfp, 0, 0)
 
 

@@ -3,8 +3,9 @@
 reader: lock_page ──▶ io_schedule ──▶ jiffies + 1 ──▶ disk: requests that are done ──▶ kswapd, flusher ──▶ done yet?
 
 A machine runs one thing at a time, as Linux does on one CPU. Besides waiting, a task loses the CPU to a daemon that
-was woken where it offers it (cond_resched: between two pages of a file, before and behind direct reclaim) and when it
-goes back to its program (exit_to_user_mode: the end of each command). No time passes by that.
+was woken where it offers it (cond_resched: before each page that is asked for to hold a file's data, between two pages
+of a file, before and behind direct reclaim) and when it goes back to its program (exit_to_user_mode: the end of each
+command). No time passes by that.
 """
 
 from __future__ import annotations
