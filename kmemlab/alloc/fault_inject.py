@@ -8,9 +8,7 @@ from kmemlab.sim.struct import Cell, Struct
 FOREVER = -1
 
 
-@kernel(
-    "include/linux/fault-inject.h", "struct fault_attr", left_out="probability, filters, the stack"
-)
+@kernel("include/linux/fault-inject.h", "struct fault_attr", left_out="probability, filters, the stack")
 class FaultAttr(Struct):
     """When to fail: every `interval`-th request, `times` times (-1: for ever, 0: never), once `space` is used up.
 

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import functools
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.zone import NR_FREE_PAGES
+from kmemlab.process.proc_caches import new_object
+from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.gfp import __GFP_NORETRY, __GFP_NOWARN, GFP_KERNEL
 from tests.process.space import PAGE, machine_of
 
 QUIET = GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN
 MIB = 1 << 20
+
+
+@contextmanager
+def failing(nth: int) -> Iterator[list[int]]:
+    """While this lasts the nth request for pages or for an object fails; the list holds how many there were."""
+    asked = [0]
+
+    def pages(mm, gfp, order):
+        asked[0] += 1
+        return None if asked[0] == nth else alloc_pages.original(mm, gfp, order)
+
+    def objects(common, cachep):
+        asked[0] += 1
+        return 0 if asked[0] == nth else new_object.original(common, cachep)
+
+    with livepatch(alloc_pages, pages), livepatch(new_object, objects):
+        yield asked
 
 
 def free_pages_of(machine: Machine) -> int:

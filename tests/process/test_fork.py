@@ -7,14 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import check_conservation
-from kmemlab.process.proc_caches import new_object
 from kmemlab.process.signal import Killed
 from kmemlab.process.task_struct import NR_TASKS
-from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, MustWait, OutOfMemory, TooLarge
+from tests.process.short import failing
 from tests.process.space import PAGE, R, machine_of, mm_of, ranges
 
 CACHES = ("task_struct_cachep", "mm_cachep", "vm_area_cachep", "anon_vma_cachep")
@@ -138,17 +136,7 @@ def test_a_fork_that_fails_leaves_nothing_behind(machine: Machine, fails_at: int
     machine.sys_exit(machine.sys_fork(pid))
     machine.sys_wait(pid)
     before, text = held(machine), machine.proc_smaps(pid).replace("Referenced", "")
-    asked = [0]
-
-    def fails_pages(mm, gfp, order):
-        asked[0] += 1
-        return None if asked[0] == fails_at else alloc_pages.original(mm, gfp, order)
-
-    def fails_objects(common, cachep):
-        asked[0] += 1
-        return 0 if asked[0] == fails_at else new_object.original(common, cachep)
-
-    with livepatch(alloc_pages, fails_pages), livepatch(new_object, fails_objects):
+    with failing(fails_at) as asked:
         if fails_at > 14:
             child = machine.sys_fork(pid)
             assert asked[0] < fails_at

@@ -5,21 +5,18 @@ Requests for pages and objects fail now and then; what fails must leave all that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.process.check_process import check_processes
 from kmemlab.process.fault import Segfault
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
-from kmemlab.process.proc_caches import new_object
-from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import MustWait, OutOfMemory
+from tests.process.short import failing
 from tests.process.space import NONE, PAGE, RW, R, machine_of
 
 LOW = 0x10000000 - 6 * PAGE  # the pages lie on both sides of a border between two last tables (2 MiB)
@@ -32,23 +29,6 @@ which = st.integers(0, 7)
 offsets = st.integers(0, PAGE - 4)
 CONTENT = bytes(range(1, 129)) * (6 * PAGE // 128)
 Space = dict[int, tuple[int, bytes]]
-
-
-@contextmanager
-def failing(nth: int) -> Iterator[None]:
-    """While this lasts the nth request for pages or for an object fails."""
-    asked = [0]
-
-    def pages(mm, gfp, order):
-        asked[0] += 1
-        return None if asked[0] == nth else alloc_pages.original(mm, gfp, order)
-
-    def objects(common, cachep):
-        asked[0] += 1
-        return 0 if asked[0] == nth else new_object.original(common, cachep)
-
-    with livepatch(alloc_pages, pages), livepatch(new_object, objects):
-        yield
 
 
 class Programs(RuleBasedStateMachine):
