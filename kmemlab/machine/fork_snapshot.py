@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kmemlab.boot.pgtable import get_entry
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.swap_count import swp_swapcount
@@ -26,7 +27,6 @@ from kmemlab.types.errors import BadRequest
 from kmemlab.types.pgtable import PAGE_PRESENT, PAGE_RW
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
-_WHY = "views get frozen facts, never live state"
 MOST_PAGES = 16
 FIRST_BYTES = 6
 
@@ -34,7 +34,7 @@ WRITABLE, READ_ONLY, SWAPPED, MOVING, NO_ACCESS, EMPTY, NO_VMA = "W", "R", "S", 
 """What an entry says; NO_VMA: the address is in no VMA."""
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ForkEntry:
     """The last entry on the way to an address: what it says, and the page frame or swap slot that it names.
@@ -49,7 +49,7 @@ class ForkEntry:
     may_write: bool = False
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ForkSpace:
     """An address space: who uses it, and the entries of the addresses that are looked at.
@@ -74,7 +74,7 @@ class ForkSpace:
         return f"pid {', '.join(map(str, self.pids))} {self.name}"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ForkFrame:
     """A page frame that an entry names; `counted` is False for the zero page, whose users nobody counts."""
@@ -88,7 +88,7 @@ class ForkFrame:
     first_bytes: bytes
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ForkSlot:
     """A slot of a swap area that an entry names, and how many entries do."""
@@ -98,7 +98,7 @@ class ForkSlot:
     count: int
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ForkSnapshot:
     """The address spaces, eldest first, and what their entries name, ascending."""
@@ -110,7 +110,7 @@ class ForkSnapshot:
     slots: tuple[ForkSlot, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def fork_snapshot(kernel: Kernel, address: int, pages: int, pids: Collection[int] = ()) -> ForkSnapshot:
     """The pages from `address` on, of these processes, or of all that have a VMA there.
 

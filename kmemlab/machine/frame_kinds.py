@@ -14,7 +14,7 @@ from itertools import groupby
 
 from kmemlab.boot.pgtable import PageTables
 from kmemlab.machine.kernel import Kernel
-from kmemlab.machine.snapshot import HOLE, IN_USE, ON_PCP, RESERVED, FrameMap, block_heads, zone_snapshot
+from kmemlab.machine.snapshot import FROZEN, HOLE, IN_USE, ON_PCP, RESERVED, FrameMap, block_heads, zone_snapshot
 from kmemlab.mm.mem_map import FLIP, PAGEBLOCK_ORDER
 from kmemlab.mm.page_mapping import PAGE_MAPPING_ANON
 from kmemlab.mm.zone import Zone
@@ -26,8 +26,6 @@ from kmemlab.types.pageflags import PG_slab
 from kmemlab.types.pgtable import PAGE_PRESENT, PGD, PTE
 from kmemlab.types.units import PAGE_SHIFT
 
-_WHY = "views get frozen facts, never live state"
-
 FREE, PAGE_CACHE, ANONYMOUS, SLAB, PAGE_TABLE, KERNEL, KEPT, NO_FRAME = range(8)
 OWNER_NAMES = ("free", "page cache", "anonymous", "slab", "page tables", "kernel, other", "kept by boot", "hole")
 TYPE_NAMES = (
@@ -38,7 +36,7 @@ TYPE_NAMES = (
 """2 * the mobility type for a frame that is free, one more for one in use, and two for frames that have no type."""
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True, repr=False)
 class FrameKinds:
     """The kind of each page frame from `start_pfn` on; `by` says what was asked: "migratetype" or "owner"."""
@@ -65,7 +63,7 @@ class FrameKinds:
         return f"FrameKinds({', '.join(f'{pfn}+{count}:{self.names[kind]}' for pfn, count, kind in self.runs())})"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def frame_owners(kernel: Kernel, zone: Zone, frames: FrameMap) -> FrameKinds:
     """Whose each frame of a map is. A block of several pages is whose its first page is."""
     page, start = zone.page, frames.start_pfn
@@ -84,7 +82,7 @@ def frame_owners(kernel: Kernel, zone: Zone, frames: FrameMap) -> FrameKinds:
     return FrameKinds("owner", start, OWNER_NAMES, bytes(kinds))
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def frame_migratetypes(zone: Zone, frames: FrameMap) -> FrameKinds:
     """Of which mobility type each frame is: a free one by the list that it is on, any other by its pageblock."""
     start, cells = frames.start_pfn, frames.cells

@@ -18,15 +18,15 @@ from kmemlab.alloc.percpu_chunk import (
     word_mask,
 )
 from kmemlab.boot.percpu import PCPU_MIN_ALLOC_SIZE
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
-_WHY = "views get frozen facts, never live state"
 NO_LIST = -1
 NOT_THERE, EMPTY, PARTLY, FULL = "not there", "empty", "partly given out", "given out"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class KmapSlot:
     """A slot that is not free: its page, and how many use it; 0: mapped still, until the round is over."""
@@ -38,7 +38,7 @@ class KmapSlot:
     owner: int
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class LocalSlot:
     """A slot of the fixmap that the running task has filled."""
@@ -49,7 +49,7 @@ class LocalSlot:
     pfn: int
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class KmapSnapshot:
     """kmap's area, what is in it, who waits, and what the running task has mapped for itself."""
@@ -63,7 +63,7 @@ class KmapSnapshot:
     local: tuple[LocalSlot, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def kmap_snapshot(pkmap: Pkmap, ctrl: KmapCtrl) -> KmapSnapshot:
     """kmap as it is now; without HighMem there are no slots."""
     mm = pkmap.mm
@@ -95,7 +95,7 @@ def kmap_snapshot(pkmap: Pkmap, ctrl: KmapCtrl) -> KmapSnapshot:
     )
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ChunkSnapshot:
     """A chunk: where its unit at offset 0 starts, its pages by state, its free bytes, the list it belongs on.
@@ -113,7 +113,7 @@ class ChunkSnapshot:
     pieces: tuple[tuple[int, int], ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class PercpuSnapshot:
     """Per-CPU memory: the sizes of a unit, where each CPU's unit is, and the chunks."""
@@ -129,7 +129,7 @@ class PercpuSnapshot:
     populated: int
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def percpu_snapshot(percpu: Percpu) -> PercpuSnapshot:
     """Per-CPU memory as it is now."""
     units = percpu.units
@@ -146,7 +146,7 @@ def percpu_snapshot(percpu: Percpu) -> PercpuSnapshot:
     )
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def chunk_snapshot(percpu: Percpu, chunk: PcpuChunk) -> ChunkSnapshot:
     """One chunk; what of its pages is not its own counts as given out, but is no piece."""
     name = ("first: dynamic area", "first: reserved area")[chunk.number] if chunk.immutable else "in vmalloc's area"
@@ -171,7 +171,7 @@ def chunk_snapshot(percpu: Percpu, chunk: PcpuChunk) -> ChunkSnapshot:
     )
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def page_state(chunk: PcpuChunk, page: int) -> str:
     """How a page of a chunk is: not there, empty, partly given out, or all given out."""
     if not bit_is_set(chunk.populated, page):

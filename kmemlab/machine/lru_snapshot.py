@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kmemlab.machine.kernel import Kernel
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.machine.time_series import ZoneMoment, zone_moment
 from kmemlab.mm.files import NAME_LEN
 from kmemlab.mm.globals import Mm
@@ -16,11 +17,10 @@ from kmemlab.mm.vmstat import NR_ISOLATED
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pageflags import PG_dirty, PG_referenced, PG_writeback
 
-_WHY = "views get frozen facts, never live state"
 LIST_NAMES = ("inactive anon", "active anon", "inactive file", "active file")
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class LruPage:
     """A page on a list: the file that it is page `index` of ("" for memory of programs), and what is said of it."""
@@ -42,7 +42,7 @@ class LruPage:
         return f"{self.file[0]}{self.index}" if self.file else f"{self.index & 0xFFF:03x}"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class LruList:
     """A list: how long it is, and its first pages from the tail, where reclaim looks next."""
@@ -52,7 +52,7 @@ class LruList:
     tail: tuple[LruPage, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class LruSnapshot:
     """One node: four lists, how many pages are in the hands of reclaim, how many are unevictable, and the zones."""
@@ -64,7 +64,7 @@ class LruSnapshot:
     zones: tuple[ZoneMoment, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def lru_snapshot(kernel: Kernel, node: int = 0, window: int = 24) -> LruSnapshot:
     """The lists of a node as they are now, `window` pages of each. Pages in a CPU's batches are on none yet."""
     mm = kernel.mm

@@ -16,14 +16,14 @@ from kmemlab.alloc.slab_laws import arrays_of, objects_in_arrays
 from kmemlab.alloc.slab_pages import slab_address, slab_nid
 from kmemlab.alloc.slab_size import CFLGS_OBJFREELIST_SLAB, CFLGS_OFF_SLAB
 from kmemlab.alloc.slub_def import SlubCache
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import PAGE_SIZE
 
 HELD, ON_CPU, SHARED, FREE = "H", "c", "s", "."
-_WHY = "views see frozen snapshots, never live state"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class SlabShot:
     """One slab: the first object begins `start` bytes into it, and `objects` has a letter for each."""
@@ -35,7 +35,7 @@ class SlabShot:
     index_at: int  # where on the slab the bytes of its freelist lie; -1: nowhere on it
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class CacheShot:
     """One cache; sizes in bytes. Slabs are in the order of their page frames."""
@@ -64,7 +64,7 @@ class CacheShot:
         return self.pages * PAGE_SIZE - sum(len(slab.objects) for slab in self.slabs) * self.object_size
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def cache_shot(cache: KmemCache) -> CacheShot:
     """Freeze a cache."""
     if isinstance(cache, SlabCache):
@@ -114,7 +114,7 @@ def _slub_shot(cache: SlubCache) -> CacheShot:
     )
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def find_cache(common: SlabCommon, name: str) -> KmemCache | None:
     """The cache with a name, or None."""
     return next((cache for cache in common.existing() if cache.name == name), None)

@@ -12,13 +12,13 @@ from kmemlab.alloc.slab_pages import slab_address
 from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.alloc.slub_freelist import freelist_ptr
 from kmemlab.alloc.slub_partial import nodes_of, slabs_on
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.sim.kernel import invented
 
-_WHY = "views see frozen snapshots, never live state"
 NOBODY = "on no list"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class SlubSlab:
     """One slab: who keeps it, and its free objects by number, in the order in which they will be taken.
@@ -46,7 +46,7 @@ class SlubSlab:
         return None
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class SlubShot:
     """A cache of SLUB. Sizes in bytes; `offset` is where in a free object the pointer to the next one stands."""
@@ -59,7 +59,7 @@ class SlubShot:
     slabs: tuple[SlubSlab, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def slub_shot(cache: SlubCache) -> SlubShot:
     """Freeze a cache, whatever it is just doing."""
     keepers = keepers_of(cache)
@@ -75,7 +75,7 @@ def slub_shot(cache: SlubCache) -> SlubShot:
     return SlubShot(cache.name, cache.object_size, cache.size, cache.offset, cache.order, tuple(slabs))
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def slabs_of(cache: SlubCache) -> list[int]:
     """The slabs of a cache by their pages: SLUB keeps full ones on no list."""
     pages = cache.pages
@@ -87,7 +87,7 @@ def slabs_of(cache: SlubCache) -> list[int]:
     ]
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def keepers_of(cache: SlubCache) -> dict[int, str]:
     """Whose each slab is that somebody keeps."""
     per_cpu, found = cache.per_cpu, {}
@@ -104,7 +104,7 @@ def keepers_of(cache: SlubCache) -> dict[int, str]:
     return found
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def indices(cache: SlubCache, slab: int, obj: int) -> tuple[int, ...]:
     """The objects of a freelist by their number in the slab, as far as it makes sense."""
     base = slab_address(cache.pages, slab) + cache.red_left_pad

@@ -25,7 +25,7 @@ from kmemlab.types.e820_type import e820_type_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import pfn_down, pfn_up, round_up
 
-_WHY = "views see frozen snapshots, never live state"
+FROZEN = "views get frozen facts, never live state"
 
 # One byte a page frame. A free block says its order in each of its frames, and HEAD marks its first one.
 ORDER_MASK = 0x0F
@@ -43,7 +43,7 @@ _RUN = re.compile(
 )
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class Range:
     """`size` bytes of physical memory from `start` on, and what they are."""
@@ -58,7 +58,7 @@ class Range:
         return self.start + self.size
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class E820Snapshot:
     """The entries of an e820 table in the order of its array; `kind` is what the boot log prints."""
@@ -66,7 +66,7 @@ class E820Snapshot:
     entries: tuple[Range, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class MemblockSnapshot:
     """memblock's two lists: what is memory (`kind` names its node), and what of it is reserved."""
@@ -75,7 +75,7 @@ class MemblockSnapshot:
     reserved: tuple[Range, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class FreeList:
     """The free blocks of one order and mobility type, by their first page frame, the next to be taken first."""
@@ -85,7 +85,7 @@ class FreeList:
     pfns: tuple[int, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class ZoneSnapshot:
     """A zone: its span and counters in pages, and its free lists that are not empty, orders ascending."""
@@ -114,7 +114,7 @@ class ZoneSnapshot:
                 yield pfn, free_list.order, free_list.migratetype
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
     """A node: its span in pages, its zones that have memory, and where its CPUs look for pages, best first."""
@@ -132,7 +132,7 @@ class NodeSnapshot:
         return self.start_pfn + self.spanned
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class MachineSnapshot:
     """A machine: what the firmware said, what the early allocator did, and the nodes."""
@@ -142,7 +142,7 @@ class MachineSnapshot:
     nodes: tuple[NodeSnapshot, ...]
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True, repr=False)
 class FrameMap:
     """What each page frame from `start_pfn` on is used for: one byte a frame, made of the constants above."""
@@ -186,7 +186,7 @@ def cell_text(cell: int) -> str:
     return f"free, order {cell & ORDER_MASK}"
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def ranges_snapshot(entries: Iterable[tuple[int, int, int]]) -> E820Snapshot:
     """The snapshot of e820 entries (addr, size, type) in their order.
 
@@ -196,7 +196,7 @@ def ranges_snapshot(entries: Iterable[tuple[int, int, int]]) -> E820Snapshot:
     return E820Snapshot(tuple(Range(addr, size, e820_type_text(type)) for addr, size, type in entries))
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def memblock_snapshot(memblock: Memblock) -> MemblockSnapshot:
     """The snapshot of memblock's two lists."""
 
@@ -207,7 +207,7 @@ def memblock_snapshot(memblock: Memblock) -> MemblockSnapshot:
     return MemblockSnapshot(ranges(memblock.memory), reserved)
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def node_snapshot(pgdat: PglistData) -> NodeSnapshot:
     """The snapshot of a node and its zones that have memory."""
     zonelist = pgdat.node_zonelists[0]
@@ -222,7 +222,7 @@ def node_snapshot(pgdat: PglistData) -> NodeSnapshot:
     )
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def machine_snapshot(kernel: Kernel) -> MachineSnapshot:
     """The snapshot of a whole machine, however far it has booted."""
     mm = kernel.mm
@@ -233,7 +233,7 @@ def machine_snapshot(kernel: Kernel) -> MachineSnapshot:
     )
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def zone_snapshot(zone: Zone) -> ZoneSnapshot:
     """The snapshot of a zone."""
     lists = []
@@ -259,7 +259,7 @@ def zone_snapshot(zone: Zone) -> ZoneSnapshot:
     )
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def frame_map(
     zone: Zone, start_pfn: int | None = None, frames: int | None = None, memblock: Memblock | None = None
 ) -> FrameMap:
@@ -283,7 +283,7 @@ def frame_map(
     return FrameMap(start, bytes(cells))
 
 
-@invented(_WHY, traced=False)
+@invented(FROZEN, traced=False)
 def block_heads(view: Column | RecordingColumn, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The blocks that reach into [start, end), by a column that holds 1 + order at their first frame."""
     plain = plain_column(view)

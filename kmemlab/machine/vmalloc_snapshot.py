@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kmemlab.alloc.check_vmalloc import mapped_pages
+from kmemlab.machine.snapshot import FROZEN
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.vm_struct import VM_ALLOC, VM_IOREMAP, VM_NO_GUARD, get_vm_area_size, vm_caller
 from kmemlab.mm.vmalloc import busy_areas
@@ -12,12 +13,11 @@ from kmemlab.mm.vmap_area import PURGE_VMAP_AREA_ROOT, vmap_areas
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import PAGE_SIZE
 
-_WHY = "views get frozen facts, never live state"
 NOT_MAPPED = -1
 LAZY = "lazy"
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class VmallocArea:
     """An area [start, end): `pfns` are behind its usable pages, in order; `NOT_MAPPED` where nothing is.
@@ -38,7 +38,7 @@ class VmallocArea:
         return sum(pfn != NOT_MAPPED for pfn in self.pfns)
 
 
-@invented(_WHY)
+@invented(FROZEN)
 @dataclass(frozen=True, slots=True)
 class VmallocSnapshot:
     """All areas by address, how many pages of addresses wait for a purge, how many may, and how often one was."""
@@ -52,7 +52,7 @@ class VmallocSnapshot:
     max_pfn: int
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def vmalloc_snapshot(mm: Mm) -> VmallocSnapshot:
     """The areas as they are now: which page is behind which address is read from the page tables."""
     vmalloc = mm.vmalloc
@@ -75,7 +75,7 @@ def vmalloc_snapshot(mm: Mm) -> VmallocSnapshot:
     )
 
 
-@invented(_WHY)
+@invented(FROZEN)
 def busy_area(mm: Mm, va: int, mapped: dict[int, int]) -> VmallocArea:
     """One busy area; an area that has just been taken has no vm_struct yet, and no page either."""
     areas, vms = mm.vmalloc.areas, mm.vmalloc.vms
