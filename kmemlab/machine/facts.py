@@ -89,7 +89,7 @@ TITLES = {name: title for name, title, _ in LOG_FAMILIES} | {
 }
 
 _LINES = tuple((name, re.compile(pattern)) for name, _, pattern in LOG_FAMILIES)
-_STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?")
+STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?", re.M)  # of a line of the kernel log, by its own clock
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 _RESERVED = re.compile(r"(memblock_reserve: \[\S+\])")
 
@@ -99,7 +99,7 @@ def log_facts(text: str) -> Facts:
     """The lines of the kernel log that tell about memory; time stamps and the width of gaps don't count."""
     facts: dict[str, list[Fact]] = {name: [] for name, _ in _LINES}
     for line in text.splitlines():
-        line = _STAMP.sub("", line, count=1)
+        line = STAMP.sub("", line, count=1)
         family = next((name for name, starts in _LINES if starts.match(line)), None)
         if family is None:
             continue

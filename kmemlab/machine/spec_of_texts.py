@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from kmemlab.machine.facts import STAMP
 from kmemlab.machine.zoneinfo_text import ZoneText
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import MIB, PAGE_SHIFT
 
-_STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?", re.M)
 LOW_HOLE = (0xA0, 0x100)  # page frames of the BIOS, below 1 MiB, on every PC
 PARTS = ("code", "rodata", "data", "bss")
 
@@ -22,7 +22,7 @@ PARTS = ("code", "rodata", "data", "bss")
 @invented("a running machine describes itself")
 def spec_of_log(log: str, texts: Mapping[str, str]) -> dict[str, Any]:
     """The description that a kernel log gives, and whatever else is there of /proc: cmdline, cpuinfo, iomem, mtrr."""
-    log = _STAMP.sub("", log)
+    log = STAMP.sub("", log)
     tables = re.findall(r"ACPI: Reserving (\S+) table memory at \[mem (\S+)-(\S+)\]", log)
     nodes = re.findall(r"SRAT: Node (\d+) PXM \d+ \[mem (\S+)-(\S+)\](?! hotplug)", log)
     plugs = re.findall(r"SRAT: Node (\d+) PXM \d+ \[mem (\S+)-(\S+)\] hotplug", log)

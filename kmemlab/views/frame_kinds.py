@@ -13,10 +13,11 @@ from kmemlab.machine.frame_kinds import FrameKinds
 from kmemlab.views.carry import runs_of
 from kmemlab.views.colours import INK, LINE, PAPER, SOFT_INK
 from kmemlab.views.figure import Figure
+from kmemlab.views.frame_map import SIDE
 from kmemlab.views.png import pixels
 from kmemlab.views.svg import Svg
 
-SIDE, DOT = 512, 2
+DOT = 2
 _DOTS = SIDE // DOT
 _LETTER_WIDE, _LETTER_HIGH, _MOST_LETTERS = 20, 14, 400
 
