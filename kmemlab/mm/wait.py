@@ -88,7 +88,13 @@ def cond_resched(mm: Mm) -> None:
         run_daemons(mm)
 
 
-@kernel("kernel/entry/common.c", "exit_to_user_mode_prepare", left_out="signals; other tasks", traced=False)
+@kernel(
+    "kernel/entry/common.c",
+    "exit_to_user_mode_prepare",
+    left_out="signals; other tasks; the end of a page fault: in Linux kswapd starts there, and after 3 ms the program "
+    "goes on, while here kswapd would run until it is done, and leave the program nothing to free",
+    traced=False,
+)
 def exit_to_user_mode(mm: Mm) -> None:
     """The kernel's work for a program is done: a daemon that was woken, or that has not come to an end, runs now."""
     woken = any(pgdat.kswapd_awake or pgdat.kcompactd_awake for pgdat in mm.node_data)
