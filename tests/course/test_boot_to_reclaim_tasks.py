@@ -10,17 +10,12 @@ import pytest
 
 from kmemlab.course.desk import result_of
 from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.whole_variant import VARIANTS
 from kmemlab.machine.machine import Machine
 from kmemlab.types.units import PAGE_SIZE
+from tests.course.judged import ADA, check_right, check_wrong, given_to, student_with
 
-ADA = Student("ada")
 PAGES = 3
-
-
-def given(name: str, student: Student = ADA) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
 
 
 def cow(
@@ -44,7 +39,7 @@ def mapcounts(student: Student = ADA, *, copies: bool = True, reuse: bool = True
     entries: dict[str, int] = {}
     mapped: list[int] = []
     made = 0
-    for step in given("whole.mapcounts", student)["steps"]:
+    for step in given_to("whole.mapcounts", student)["steps"]:
         who, does, *rest = step.split()
         if does == "writes":
             name = who + rest[1]
@@ -75,7 +70,7 @@ def rows_of(text: str) -> dict[str, int]:
 
 
 def accounts(student: Student = ADA) -> dict[str, int]:
-    told = given("whole.accounts", student)
+    told = given_to("whole.accounts", student)
     kib = rows_of(told["meminfo"])
     stacks = 0 if told["stacks_by_vmalloc"] else kib["KernelStack"]
     found = {
@@ -89,7 +84,7 @@ def accounts(student: Student = ADA) -> dict[str, int]:
 def leaks(student: Student = ADA) -> dict[str, Any]:
     """The right diagnosis, row by row."""
     found: dict[str, Any] = {}
-    for letter, (first, second) in given("whole.leak", student)["machines"].items():
+    for letter, (first, second) in given_to("whole.leak", student)["machines"].items():
         before, after = rows_of(first), rows_of(second)
         fell = before["MemFree"] - after["MemFree"]
         rows = ("Cached", "AnonPages", "SReclaimable", "SUnreclaim", "PageTables", "VmallocUsed")
@@ -137,7 +132,7 @@ WRONG = [
     ("whole.mapcounts", mapcounts() | {"frames": 3}, FRAMES, "frames"),
     ("whole.mapcounts", mapcounts(copies=False), FRAMES, "frames"),
     ("whole.mapcounts", {"mapcounts": {}}, "the answer is a dict with mapcounts", "the pages of"),
-    ("whole.accounts", accounts() | {"programs_kib": rows_of(given("whole.accounts")["meminfo"])["Mapped"]},
+    ("whole.accounts", accounts() | {"programs_kib": rows_of(given_to("whole.accounts")["meminfo"])["Mapped"]},
      "programs hold AnonPages", "programs_kib"),
     ("whole.accounts", accounts() | {"cache_kib": accounts()["cache_kib"] + 2632}, "the page cache is", "cache_kib"),
     ("whole.accounts", accounts() | {"kernel_kib": accounts()["kernel_kib"] + 4}, "each page of the kernel", "kernel"),
@@ -153,21 +148,12 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_answer_holds(name: str) -> None:
-    result = result_of(name, RIGHT[name], ADA)
-    assert result.passed, (result.case, result.verdict)
-    assert result.points == load_all().find(name).points
+    check_right(name, RIGHT[name])
 
 
 @pytest.mark.parametrize(("name", "answer", "law", "case"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, law: str, case: str) -> None:
-    result = result_of(name, answer, ADA)
-    assert result.verdict is not None
-    assert result.case is not None
-    assert result.verdict.law.startswith(law)
-    assert case in result.case.text
-    assert "{" not in result.verdict.seen, "figures, and not their names"
-    assert result.case.size < 1000, "the whole machine is not the smallest input"
-    assert result.points < load_all().find(name).points
+    check_wrong(name, answer, law, case)
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -201,7 +187,7 @@ def test_a_wrong_kind_of_answer_is_told_not_crashed_on() -> None:
 @pytest.mark.parametrize("number", range(10))
 def test_the_prediction_is_what_a_machine_does(number: int) -> None:
     student, machine = Student(str(number)), Machine.boot("tiny-128m")
-    told = given("whole.mapcounts", student)
+    told = given_to("whole.mapcounts", student)
     pids = {"A": machine.spawn("A")}
     start = machine.mmap(pids["A"], PAGES * PAGE_SIZE)
     copies = 0
@@ -258,15 +244,9 @@ def victim_by(rule: str) -> Callable[..., int | None]:
     return answer
 
 
-def student_with(variant: str) -> Student:
-    task = load_all().find("whole.variant")
-    students = map(Student, map(str, range(200)))
-    return next(s for s in students if task.given(s.rng("whole.variant/given"))["variant"] == variant)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None:
-    student = student_with(variant)
+    student = student_with("whole.variant", variant)
     right = result_of("whole.variant", victim_by(variant), student)
     assert right.passed, (right.case, right.verdict)
     for other in {*VARIANTS, "most pages"} - {variant}:
@@ -279,7 +259,7 @@ def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_spares_who_may_not_be_killed_and_takes_the_lower_pid(variant: str) -> None:
-    student, right = student_with(variant), victim_by(variant)
+    student, right = student_with("whole.variant", variant), victim_by(variant)
 
     def merciless(tasks: list[dict[str, int]], need: int, now: int) -> int | None:
         return right([task | {"adj": 0} for task in tasks], need, now)
@@ -303,7 +283,7 @@ def test_accounts_and_readings_add_up_for_every_student(number: int) -> None:
     assert result_of("whole.leak", truth, student).passed
     assert {"none", "pages"} < {truth[letter] for letter in "ABCD"}
     assert len({truth[letter] for letter in "ABCD"}) == 4
-    for first, second in given("whole.leak", student)["machines"].values():
+    for first, second in given_to("whole.leak", student)["machines"].values():
         before, after = rows_of(first), rows_of(second)
         assert after["MemFree"] < before["MemFree"]
         assert after["Slab"] == after["SReclaimable"] + after["SUnreclaim"]
@@ -313,6 +293,6 @@ def test_accounts_and_readings_add_up_for_every_student(number: int) -> None:
 
 def test_numbers_are_the_students_own() -> None:
     for name in ("whole.mapcounts", "whole.accounts", "whole.leak"):
-        assert any(given(name, Student(str(other))) != given(name) for other in range(5))
+        assert any(given_to(name, Student(str(other))) != given_to(name) for other in range(5))
     half = result_of("whole.accounts", accounts() | {"rest_kib": 0, "kernel_kib": 0}, ADA)
     assert half.points == 4

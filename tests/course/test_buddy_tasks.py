@@ -21,8 +21,8 @@ from kmemlab.mm.zone import (
     add_to_free_list_tail,
     del_page_from_free_list,
 )
+from tests.course.judged import ADA, check_right, check_wrong, student_with
 
-ADA = Student("ada")
 Put = Callable[[Zone, int, int, int], None]
 
 
@@ -119,21 +119,12 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_answer_holds_and_runs_the_machine(name: str) -> None:
-    result = result_of(name, RIGHT[name], ADA)
-    assert result.passed, (result.case, result.verdict)
-    assert result.points == load_all().find(name).points
+    check_right(name, RIGHT[name])
 
 
 @pytest.mark.parametrize(("name", "answer", "law", "case"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, law: str, case: str) -> None:
-    result = result_of(name, answer, ADA)
-    assert result.verdict is not None
-    assert result.case is not None
-    assert result.verdict.law.startswith(law)
-    assert case in result.case.text
-    assert "{" not in result.verdict.seen, "figures, and not their names"
-    assert result.case.size < 1000, "the whole machine is not the smallest input"
-    assert result.points < load_all().find(name).points
+    check_wrong(name, answer, law, case)
 
 
 def test_an_answer_that_only_the_machine_catches() -> None:
@@ -168,15 +159,9 @@ def split_by(rule: str) -> Callable[..., int]:
     return answer
 
 
-def student_with(variant: str) -> Student:
-    task = load_all().find("buddy.variant")
-    students = map(Student, map(str, range(200)))
-    return next(s for s in students if task.given(s.rng("buddy.variant/given"))["variant"] == variant)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None:
-    student = student_with(variant)
+    student = student_with("buddy.variant", variant)
     assert result_of("buddy.variant", split_by(variant), student).passed
     for other in {*VARIANTS, "linux"} - {variant}:
         assert not result_of("buddy.variant", split_by(other), student).passed, other

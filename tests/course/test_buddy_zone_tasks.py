@@ -46,8 +46,8 @@ from kmemlab.mm.zone_watermark_ok import (
     zone_watermark_ok_inner,
 )
 from kmemlab.sim.livepatch import livepatch
+from tests.course.judged import ADA
 
-ADA = Student("ada")
 Answer = Callable[..., Any]
 
 

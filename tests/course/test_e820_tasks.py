@@ -14,34 +14,14 @@ import pytest
 
 from kmemlab.boot.e820 import E820Table, e820__update_table, e820_end_pfn, e820_nomerge
 from kmemlab.course.desk import result_of
-from kmemlab.course.judge import CheckResult
 from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.e820 import drawn, in_order
 from kmemlab.course.tasks.e820_diagnose import FAULTS, given_diagnose, patients
 from kmemlab.course.tasks.e820_numbers import given_last_pfn, given_predict, last_pfn, left_by
 from kmemlab.course.tasks.e820_variant import RULES
 from kmemlab.machine.machine import Machine
 from kmemlab.types.e820_type import e820_type_text
-
-ADA = Student("ada")
-
-
-def given_to(student: Student, name: str) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
-
-
-def student_with(variant: str) -> Student:
-    """A student who drew this rule."""
-    return next(s for s in map(Student, map(str, range(200))) if given_to(s, "e820.variant")["variant"] == variant)
-
-
-def wrong(name: str, answer: Any, student: Student = ADA) -> CheckResult:
-    result = result_of(name, answer, student)
-    assert not result.passed
-    assert result.solved
-    return result
-
+from tests.course.judged import ADA, given_to, student_with, wrong
 
 # -- e820.update_table -------------------------------------------------------------------------------------------------
 
@@ -155,8 +135,8 @@ def by_stretches(variant: str, n: int, entries: list[tuple[int, int, int]]) -> l
 
 @pytest.mark.parametrize("variant", sorted(RULES))
 def test_a_right_variant_holds_and_linuxs_own_function_gets_little_credit(variant: str) -> None:
-    student = student_with(variant)
-    given = given_to(student, "e820.variant")
+    student = student_with("e820.variant", variant)
+    given = given_to("e820.variant", student)
     assert by_stretches(variant, given["n"], given["map"]) == given["becomes"]
     result = result_of("e820.variant", lambda entries: by_stretches(variant, given["n"], entries), student)
     assert result.passed, (result.verdict, result.case)
@@ -187,7 +167,7 @@ def test_a_right_variant_holds_and_linuxs_own_function_gets_little_credit(varian
     ],
 )
 def test_a_wrong_variant_is_told_which_law(answer: Callable[..., Any], law: str) -> None:
-    verdict = wrong("e820.variant", answer, student_with("lowest")).verdict
+    verdict = wrong("e820.variant", answer, student_with("e820.variant", "lowest")).verdict
     assert verdict
     assert law in verdict.law
 
@@ -217,7 +197,7 @@ def test_last_pfn_agrees_with_the_kernels_function() -> None:
     ],
 )
 def test_the_usual_mistakes_with_last_pfn_are_told_apart(mistake: Callable[..., int], law: str) -> None:
-    given = given_to(ADA, "e820.last_pfn")
+    given = given_to("e820.last_pfn")
     right = right_pfns(given)
     assert result_of("e820.last_pfn", right, ADA).passed
     result = wrong("e820.last_pfn", right | {"amd64": mistake(given, right["amd64"])})
@@ -228,7 +208,7 @@ def test_the_usual_mistakes_with_last_pfn_are_told_apart(mistake: Callable[..., 
 
 
 def test_max_arch_pfn_matters_to_some_students() -> None:
-    limited = [right_pfns(given_to(Student(str(at)), "e820.last_pfn")) for at in range(30)]
+    limited = [right_pfns(given_to("e820.last_pfn", Student(str(at)))) for at in range(30)]
     assert {pfns["i386-pae"] == 0x1000000 for pfns in limited} == {True, False}
     # What begins at 4 GiB is out of i386's reach, so its last frame is that of the range below the gap.
     assert all(pfns["i386"] < 0xD0000 for pfns in limited)
@@ -273,7 +253,7 @@ def test_three_different_faults_are_given_and_all_are_drawn_by_somebody() -> Non
     ],
 )
 def test_a_wrong_diagnosis_is_told_the_rule(mistake: Callable[..., Any], law: str) -> None:
-    given = given_to(ADA, "e820.diagnose")
+    given = given_to("e820.diagnose")
     right = right_diagnosis(given)
     assert result_of("e820.diagnose", right, ADA).passed
     result = wrong("e820.diagnose", right | {"B": mistake(*right["B"])})
@@ -319,7 +299,7 @@ def test_what_the_options_leave_is_what_a_booted_machine_has() -> None:
     ],
 )
 def test_a_wrong_prediction_is_told_the_rule(mistake: dict[str, Any], law: str) -> None:
-    given = given_to(ADA, "e820.predict")
+    given = given_to("e820.predict")
     right = right_prediction(given)
     assert result_of("e820.predict", right, ADA).passed
     result = wrong("e820.predict", right | mistake)

@@ -26,16 +26,11 @@ from kmemlab.process.oom_badness import LONG_MIN
 from kmemlab.process.task_struct import task_mm
 from kmemlab.reclaim.kswapd import kswapd_age_node, kswapd_shrink_node
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_referenced, PG_unevictable
-
-ADA = Student("ada")
+from tests.course.judged import ADA, check_right, given_to
 
 
 def with_(function: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
     return lambda *args: function(*args, **changes)
-
-
-def given(name: str, student: Student = ADA) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
 
 
 # -- right answers; each keyword makes one wrong -----------------------------------------------------------------------
@@ -116,7 +111,7 @@ def badness(
 
 
 def my_marks(managed: list[int], pages_min: int, *, variant: str = "", step: int = 4, top: int = 2) -> list[Any]:
-    variant = variant or given("kswapd.variant")["variant"]
+    variant = variant or given_to("kswapd.variant")["variant"]
     marks = []
     for size in managed:
         least = pages_min * size // sum(managed)
@@ -134,7 +129,7 @@ def my_marks(managed: list[int], pages_min: int, *, variant: str = "", step: int
 def prediction(student: Student = ADA, *, second: int = 2, keep: bool = False, turned: bool = False) -> dict[str, Any]:
     """By a state for each page, access by access."""
     states: dict[str, tuple[str, bool]] = {}
-    for page in given("kswapd.predict", student)["accesses"]:
+    for page in given_to("kswapd.predict", student)["accesses"]:
         where, flag = states.get(page, ("inactive", False))
         if where == "inactive" and flag and second == 2:
             states[page] = ("active", keep)
@@ -150,7 +145,7 @@ def prediction(student: Student = ADA, *, second: int = 2, keep: bool = False, t
 
 def available(student: Student = ADA, **changes: int) -> dict[str, int]:
     """By the kernel's steps in pages; `changes` are added."""
-    mine = given("kswapd.available", student)
+    mine = given_to("kswapd.available", student)
     kib = {line.split(":")[0]: int(line.split()[1]) for line in mine["meminfo"].splitlines()}
     reserved = low = 0
     for zone in mine["zoneinfo"].split("\nNode")[0:]:
@@ -176,7 +171,7 @@ def diagnosis(student: Student = ADA, **changes: Any) -> dict[str, Any]:
         assert steals is not None
         known[words[1], steals[1]] = kind
     found: dict[str, Any] = {}
-    for letter, (first, second) in given("kswapd.diagnose", student)["machines"].items():
+    for letter, (first, second) in given_to("kswapd.diagnose", student)["machines"].items():
         steals = re.search(r"pgsteal_kswapd (\d+)", first["vmstat"])
         assert steals is not None
         found[letter] = known[first["meminfo"].split()[1], steals[1]]
@@ -252,9 +247,7 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_hold(name: str) -> None:
-    result = result_of(name, RIGHT[name], ADA)
-    assert result.passed, (result.case, result.verdict)
-    assert result.points == load_all().find(name).points
+    check_right(name, RIGHT[name])
 
 
 @pytest.mark.parametrize(("name", "answer", "law", "case"), WRONG, ids=range(len(WRONG)))
@@ -269,7 +262,7 @@ def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, la
 
 
 def test_a_variant_that_is_not_mine_is_refused() -> None:
-    mine = given("kswapd.variant")["variant"]
+    mine = given_to("kswapd.variant")["variant"]
     for other in sorted(set(VARIANTS) - {mine}):
         assert not result_of("kswapd.variant", with_(my_marks, variant=other), ADA).passed
 
@@ -277,7 +270,7 @@ def test_a_variant_that_is_not_mine_is_refused() -> None:
 @pytest.mark.parametrize("wrong", [{"step": 8}, {"top": 3}])
 def test_slips_within_the_variant_are_found(wrong: dict[str, int]) -> None:
     student = next(
-        student for student in map(Student, "abcdefghij") if given("kswapd.variant", student)["variant"] == "floor"
+        student for student in map(Student, "abcdefghij") if given_to("kswapd.variant", student)["variant"] == "floor"
     )
     answer = with_(my_marks, variant="floor", **wrong)
     assert result_of("kswapd.variant", with_(my_marks, variant="floor"), student).passed

@@ -21,34 +21,12 @@ from kmemlab.boot.memblock_regions import memblock_insert_region, memblock_merge
 from kmemlab.boot.mtrr import check_type_overlap
 from kmemlab.boot.pat import effective_type
 from kmemlab.course.desk import result_of
-from kmemlab.course.judge import CheckResult
-from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.memblock import UNIT, drawn_find, drawn_regions, list_of, memblock_of, painted, tried
 from kmemlab.course.tasks.memblock_numbers import given_handover, given_predict, maximal_blocks, stacked
 from kmemlab.course.tasks.memblock_types import COMBINED, effective, range_type
 from kmemlab.course.tasks.memblock_variant import RULES, by_rule
 from kmemlab.types.mtrr_type import PAT_NAMES
-
-ADA = Student("ada")
-
-
-def given_to(student: Student, name: str) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
-
-
-def student_with(variant: str) -> Student:
-    """A student who drew this rule."""
-    return next(s for s in map(Student, map(str, range(200))) if given_to(s, "memblock.variant")["variant"] == variant)
-
-
-def wrong(name: str, answer: Any, student: Student = ADA) -> CheckResult:
-    result = result_of(name, answer, student)
-    assert not result.passed
-    assert result.solved
-    assert result.verdict
-    return result
-
+from tests.course.judged import ADA, given_to, student_with, wrong
 
 # -- memblock.add_range ------------------------------------------------------------------------------------------------
 
@@ -238,8 +216,8 @@ def test_trying_all_places_agrees_with_the_kernels_search() -> None:
 
 @pytest.mark.parametrize("variant", sorted(RULES))
 def test_a_right_variant_holds_and_the_search_of_linux_gets_little_credit(variant: str) -> None:
-    student = student_with(variant)
-    given = given_to(student, "memblock.variant")
+    student = student_with("memblock.variant", variant)
+    given = given_to("memblock.variant", student)
     n = given["n"]
 
     def right(free: list[tuple[int, int]], size: int, align: int) -> int | None:
@@ -272,7 +250,7 @@ def test_a_right_variant_holds_and_the_search_of_linux_gets_little_credit(varian
     ],
 )
 def test_a_wrong_variant_is_told_which_law(answer: Callable[..., Any], law: str) -> None:
-    verdict = wrong("memblock.variant", answer, student_with("best")).verdict
+    verdict = wrong("memblock.variant", answer, student_with("memblock.variant", "best")).verdict
     assert verdict
     assert law in verdict.law
 
@@ -310,7 +288,7 @@ def test_maximal_blocks_are_what_the_kernels_loop_gives() -> None:
     ],
 )
 def test_wrong_blocks_are_told_the_law(mistake: Callable[[list[int]], Any], law: str) -> None:
-    right = [order for _, order in maximal_blocks(**given_to(ADA, "memblock.handover"))]
+    right = [order for _, order in maximal_blocks(**given_to("memblock.handover"))]
     assert result_of("memblock.handover", right, ADA).passed
     verdict = wrong("memblock.handover", mistake(right)).verdict
     assert verdict
@@ -344,7 +322,7 @@ def test_predicted_places_are_those_of_memblock() -> None:
     ],
 )
 def test_wrong_places_are_told_the_law(mistake: Callable[[list[int]], Any], law: str) -> None:
-    given = given_to(ADA, "memblock.predict")
+    given = given_to("memblock.predict")
     right = stacked(given["free"], given["requests"])
     assert result_of("memblock.predict", right, ADA).passed
     verdict = wrong("memblock.predict", mistake(right)).verdict
@@ -377,7 +355,7 @@ def test_the_tables_of_types_are_those_of_the_cpu() -> None:
     ],
 )
 def test_wrong_types_are_told_the_rule(mistake: Callable[[str, str], Any], law: str) -> None:
-    given = given_to(ADA, "mtrr.effective")
+    given = given_to("mtrr.effective")
     right = {name: effective(given["ranges"], page) for name, page in given["pages"].items()}
     assert result_of("mtrr.effective", right, ADA).passed
     result = wrong("mtrr.effective", right | {"c": mistake(*right["c"])})

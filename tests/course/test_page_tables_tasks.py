@@ -14,9 +14,7 @@ import pytest
 from kmemlab.boot.direct_map import BIT_1G, BIT_2M, split_mem_range
 from kmemlab.boot.globals import Boot
 from kmemlab.course.desk import result_of
-from kmemlab.course.judge import CheckResult
 from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.page_tables import TOP, USER, WALKS, WRITE, drawn_walk, expected, tables_of
 from kmemlab.course.tasks.page_tables_numbers import by_digits, given_direct_map, given_indices, pages_by_size
 from kmemlab.course.tasks.page_tables_oops import CAUSES, drawn_oopses, given_oops
@@ -29,27 +27,7 @@ from kmemlab.machine.machine import Machine
 from kmemlab.types.pgtable import LAYOUTS, PAGE_GLOBAL, PAGE_KERNEL, PAGE_RW
 from kmemlab.views.direct_map import mapped_by_size
 from tests.boot.captures import early_memory
-
-ADA = Student("ada")
-
-
-def given_to(student: Student, name: str) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
-
-
-def student_with(variant: str) -> Student:
-    """A student who drew this kind of tables."""
-    name = "page_tables.variant"
-    return next(s for s in map(Student, map(str, range(200))) if given_to(s, name)["variant"] == variant)
-
-
-def wrong(name: str, answer: Any, student: Student = ADA) -> CheckResult:
-    result = result_of(name, answer, student)
-    assert not result.passed
-    assert result.solved
-    assert result.verdict
-    return result
-
+from tests.course.judged import ADA, given_to, student_with, wrong
 
 # -- page_tables.walk --------------------------------------------------------------------------------------------------
 
@@ -245,7 +223,7 @@ def walk_by(
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_right_walk_of_each_kind_holds(kind: str) -> None:
-    result = result_of("page_tables.variant", walk_by(kind), student_with(kind))
+    result = result_of("page_tables.variant", walk_by(kind), student_with("page_tables.variant", kind))
     assert result.passed, (result.verdict, result.case)
 
 
@@ -255,7 +233,7 @@ def test_the_four_levels_of_the_lecture_are_no_answer(kind: str) -> None:
         kept = walking()(read, root, address, False, False)
         return kept[1] if kept[0] == "page" else None
 
-    assert result_of("page_tables.variant", x86, student_with(kind)).points < 10
+    assert result_of("page_tables.variant", x86, student_with("page_tables.variant", kind)).points < 10
 
 
 @pytest.mark.parametrize(
@@ -271,7 +249,7 @@ def test_the_four_levels_of_the_lecture_are_no_answer(kind: str) -> None:
     ],
 )
 def test_a_wrong_walk_of_a_kind_is_told_the_law(kind: str, mistake: dict[str, Any], law: str) -> None:
-    result = wrong("page_tables.variant", walk_by(kind, **mistake), student_with(kind))
+    result = wrong("page_tables.variant", walk_by(kind, **mistake), student_with("page_tables.variant", kind))
     assert result.verdict
     assert result.case
     assert law in result.verdict.law
@@ -280,7 +258,7 @@ def test_a_wrong_walk_of_a_kind_is_told_the_law(kind: str, mistake: dict[str, An
 
 def test_the_example_of_each_kind_leads_where_it_says() -> None:
     for kind in KINDS:
-        given = given_to(student_with(kind), "page_tables.variant")
+        given = given_to("page_tables.variant", student_with("page_tables.variant", kind))
         entries = {int(at, 16): int(entry, 16) for at, entry in given["entries"]}
         assert (
             walk_by(kind)(lambda at, known=entries: known.get(at, 0), given["root"], given["address"])
@@ -313,7 +291,7 @@ def test_digits_are_the_kernels_indices() -> None:
     ],
 )
 def test_wrong_indices_are_told_the_law(mistake: Callable[[str, list[int]], Any], law: str) -> None:
-    right = {mode: by_digits(mode, address) for mode, address in given_to(ADA, "page_tables.indices").items()}
+    right = {mode: by_digits(mode, address) for mode, address in given_to("page_tables.indices").items()}
     assert result_of("page_tables.indices", right, ADA).passed
     verdict = wrong("page_tables.indices", {mode: mistake(mode, indices) for mode, indices in right.items()}).verdict
     assert verdict
@@ -345,7 +323,7 @@ def test_counted_blocks_are_what_boot_maps(seed: int) -> None:
     ],
 )
 def test_wrong_counts_are_told_the_law(mistake: dict[str, int], law: str) -> None:
-    right = pages_by_size(given_to(ADA, "page_tables.direct_map")["ram"])
+    right = pages_by_size(given_to("page_tables.direct_map")["ram"])
     assert result_of("page_tables.direct_map", right, ADA).passed
     result = wrong("page_tables.direct_map", {size: count + mistake.get(size, 0) for size, count in right.items()})
     assert result.verdict
@@ -416,8 +394,8 @@ def test_wrong_outcomes_are_told_the_law(mistake: str, law: str) -> None:
         deeds = given["deeds"]
         return mistake != "flushes_global" or any(d[0] == "cr3" and deeds[i - 1][1] == "B" for i, d in enumerate(deeds))
 
-    student = next(s for s in map(Student, map(str, range(300))) if tells(given_to(s, name)))
-    given = given_to(student, name)
+    student = next(s for s in map(Student, map(str, range(300))) if tells(given_to(name, s)))
+    given = given_to(name, student)
     right = outcomes(given)
     assert result_of(name, as_answer(right), student).passed
     answer = as_answer(right)
@@ -488,7 +466,7 @@ def test_the_error_codes_are_those_of_the_manual() -> None:
     ],
 )
 def test_a_wrong_diagnosis_is_told_the_rule(mistake: Callable[..., Any], law: str) -> None:
-    right = drawn_oopses(given_to(ADA, "page_tables.oops")["seed"])[1]
+    right = drawn_oopses(given_to("page_tables.oops")["seed"])[1]
     assert result_of("page_tables.oops", right, ADA).passed
     result = wrong("page_tables.oops", {name: mistake(*truth) for name, truth in right.items()})
     assert result.verdict

@@ -19,13 +19,7 @@ from kmemlab.course.tasks.slab_report import CRIMES, LATE, LAWS, OVERRUN, TWICE,
 from kmemlab.course.tasks.slab_variant import VARIANTS
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.slab_snapshot import cache_shot, find_cache
-
-ADA = Student("ada")
-
-
-def given_to(task: str, student: Student = ADA) -> Any:
-    return load_all().find(task).given(student.rng(f"{task}/given"))
-
+from tests.course.judged import ADA, given_to, student_with
 
 # -- right and wrong functions -----------------------------------------------------------------------------------------
 
@@ -96,12 +90,7 @@ def array_by(rule: str) -> Callable[..., Any]:
     return array_free
 
 
-def student_with(variant: str) -> Student:
-    students = map(Student, map(str, range(200)))
-    return next(s for s in students if given_to("slab.array_cache", s)["variant"] == variant)
-
-
-BOB = student_with("newest")
+BOB = student_with("slab.array_cache", "newest")
 
 
 def index_with(*, off: int = 1, odd: bool = True, least: int = 3, most: int = 8192, strict: bool = False) -> Any:
@@ -300,7 +289,7 @@ def test_each_part_of_the_colours_is_judged_for_itself() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None:
-    student = student_with(variant)
+    student = student_with("slab.array_cache", variant)
     assert result_of("slab.array_cache", array_by(variant), student).passed
     for other in {*VARIANTS, "linux"} - {variant}:
         assert not result_of("slab.array_cache", array_by(other), student).passed, other

@@ -9,15 +9,10 @@ import pytest
 
 from kmemlab.course.desk import result_of
 from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.start import LINE
+from tests.course.judged import ADA, given_to
 
-ADA = Student("ada")
 Frame = Callable[[int], Any]
-
-
-def given(name: str, student: Student = ADA) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
 
 
 def told(result: Any) -> str:
@@ -60,8 +55,8 @@ def account(line: str) -> dict[str, int]:
 
 
 def test_the_right_account_holds_and_is_the_student_s_own() -> None:
-    assert result_of("start.memory_line", account(given("start.memory_line")), ADA).passed
-    lines = {given("start.memory_line", Student(str(number))) for number in range(6)}
+    assert result_of("start.memory_line", account(given_to("start.memory_line")), ADA).passed
+    lines = {given_to("start.memory_line", Student(str(number))) for number in range(6)}
     assert len(lines) > 3
 
 
@@ -76,7 +71,7 @@ def test_the_right_account_holds_and_is_the_student_s_own() -> None:
     ],
 )
 def test_a_wrong_account_is_told_by_its_part(change: dict[str, Any], law: str) -> None:
-    answer = account(given("start.memory_line")) | change
+    answer = account(given_to("start.memory_line")) | change
     result = result_of("start.memory_line", answer, ADA)
     assert law in told(result)
     assert next(iter(change)) in told(result)

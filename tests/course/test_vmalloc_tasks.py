@@ -10,13 +10,12 @@ import pytest
 
 from kmemlab.course.desk import result_of
 from kmemlab.course.student import Student
-from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.vmalloc_numbers import where_all_go
 from kmemlab.course.tasks.vmalloc_variant import VARIANTS
 from kmemlab.machine.machine import Machine
 from kmemlab.types.units import PAGE_SIZE
+from tests.course.judged import ADA, check_right, check_wrong, given_to, student_with
 
-ADA = Student("ada")
 Areas = list[tuple[int, int]]
 
 
@@ -57,13 +56,9 @@ def with_(function: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
     return lambda *args: function(*args, **changes)
 
 
-def given(name: str, student: Student = ADA) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
-
-
 def places(student: Student = ADA, *, guard: int = 1, lazy: bool = True, scale: int = PAGE_SIZE) -> dict[str, int]:
     """The right prediction, by a list of holes; each keyword makes it wrong."""
-    told = given("vmalloc.predict", student)
+    told = given_to("vmalloc.predict", student)
     areas: list[tuple[int, int, str]] = []
     found: dict[str, int] = {}
     for step in told["steps"]:
@@ -84,7 +79,7 @@ def places(student: Student = ADA, *, guard: int = 1, lazy: bool = True, scale: 
 
 def physical(student: Student = ADA, *, page: int = 0, offset: bool = True, guard: bool = False) -> dict[str, Any]:
     """The right addresses; each keyword makes them wrong."""
-    told = given("vmalloc.behind", student)
+    told = given_to("vmalloc.behind", student)
     found: dict[str, Any] = {}
     for name, address in told["asked"].items():
         nth, within = divmod(address - told["start"], PAGE_SIZE)
@@ -97,7 +92,7 @@ def physical(student: Student = ADA, *, page: int = 0, offset: bool = True, guar
 def readings(student: Student = ADA) -> dict[str, Any]:
     """The right diagnosis, by sums over the words of each line."""
     held = []
-    for text in given("vmalloc.info", student)["texts"]:
+    for text in given_to("vmalloc.info", student)["texts"]:
         sums: dict[str, list[int]] = {}
         for line in text.splitlines():
             name, pages = line.split()[2].partition("+")[0], re.search(r"pages=(\d+)", line)
@@ -105,7 +100,7 @@ def readings(student: Student = ADA) -> dict[str, Any]:
         held.append(sums)
     totals = [{name: sum(pages) for name, pages in sums.items()} for sums in held]
     (leak,) = [name for name in totals[2] if totals[0].get(name, 0) < totals[1].get(name, 0) < totals[2][name]]
-    text = given("vmalloc.info", student)["texts"][2]
+    text = given_to("vmalloc.info", student)["texts"][2]
     return {
         "leak": leak,
         "grown": totals[2][leak] - totals[0].get(leak, 0),
@@ -154,7 +149,7 @@ WRONG = [
     ("vmalloc.behind", physical(page=1), NTH, "address a"),
     ("vmalloc.behind", physical(offset=False), NTH, "address b"),
     ("vmalloc.behind", physical(guard=True), NOTHING, "address e"),
-    ("vmalloc.behind", given("vmalloc.behind")["asked"], NTH, "address a"),
+    ("vmalloc.behind", given_to("vmalloc.behind")["asked"], NTH, "address a"),
     ("vmalloc.behind", physical() | {"f": 0}, NOTHING, "address f"),
     ("vmalloc.info", readings() | {"leak": "kernel_clone"}, "a leak grows from each reading to the next", "leak"),
     ("vmalloc.info", readings() | {"grown": 1}, "what a caller holds is the sum of its pages=", "grown"),
@@ -168,21 +163,12 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_answer_holds(name: str) -> None:
-    result = result_of(name, RIGHT[name], ADA)
-    assert result.passed, (result.case, result.verdict)
-    assert result.points == load_all().find(name).points
+    check_right(name, RIGHT[name])
 
 
 @pytest.mark.parametrize(("name", "answer", "law", "case"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_answer_breaks_a_law_on_a_small_input(name: str, answer: Any, law: str, case: str) -> None:
-    result = result_of(name, answer, ADA)
-    assert result.verdict is not None
-    assert result.case is not None
-    assert result.verdict.law.startswith(law)
-    assert case in result.case.text
-    assert "{" not in result.verdict.seen, "figures, and not their names"
-    assert result.case.size < 1000, "the whole machine is not the smallest input"
-    assert result.points < load_all().find(name).points
+    check_wrong(name, answer, law, case)
 
 
 def test_an_answer_that_only_the_machine_catches() -> None:
@@ -226,15 +212,9 @@ def search_by(rule: str) -> Callable[..., int | None]:
     return answer
 
 
-def student_with(variant: str) -> Student:
-    task = load_all().find("vmalloc.variant")
-    students = map(Student, map(str, range(200)))
-    return next(s for s in students if task.given(s.rng("vmalloc.variant/given"))["variant"] == variant)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None:
-    student = student_with(variant)
+    student = student_with("vmalloc.variant", variant)
     right = result_of("vmalloc.variant", search_by(variant), student)
     assert right.passed, (right.case, right.verdict)
     for other in {*VARIANTS, "linux"} - {variant}:
@@ -250,14 +230,14 @@ def test_the_prediction_is_what_a_machine_does(number: int) -> None:
     student, machine = Student(str(number)), Machine.boot("tiny-128m")
     names: dict[str, int] = {}
     commands = {name: getattr(machine, name) for name in ("vmalloc", "vfree", "vm_unmap_aliases")}
-    for step in given("vmalloc.predict", student)["steps"]:
+    for step in given_to("vmalloc.predict", student)["steps"]:
         exec(step, {**commands, **names}, names)
-    assert names == where_all_go(given("vmalloc.predict", student)) == places(student)
+    assert names == where_all_go(given_to("vmalloc.predict", student)) == places(student)
 
 
 def test_numbers_are_the_students_own() -> None:
     for name in ("vmalloc.predict", "vmalloc.behind", "vmalloc.info"):
-        assert any(given(name, Student(str(other))) != given(name) for other in range(5))
+        assert any(given_to(name, Student(str(other))) != given_to(name) for other in range(5))
     half = result_of("vmalloc.behind", physical() | {"a": 0, "b": 0, "c": 0}, ADA)
     assert half.points == 2.5
 
@@ -266,7 +246,7 @@ def test_numbers_are_the_students_own() -> None:
 def test_readings_have_one_leak_and_keep_the_kernels_format(number: int) -> None:
     student = Student(str(number))
     assert result_of("vmalloc.info", readings(student), student).passed
-    for text in given("vmalloc.info", student)["texts"]:
+    for text in given_to("vmalloc.info", student)["texts"]:
         lines = text.splitlines()
         assert [line.endswith("unpurged vm_area") for line in lines] == [False] * (len(lines) - 5) + [True] * 5
         assert all(int(line.split()[1]) % 4096 == 0 for line in lines)

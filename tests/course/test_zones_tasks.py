@@ -14,13 +14,7 @@ from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.zones_numbers import lost, real_zones
 from kmemlab.course.tasks.zones_variant import VARIANTS
 from kmemlab.course.tasks.zones_zonelist import fallback_orders, numa_machine, orders, table
-
-ADA = Student("ada")
-
-
-def given(name: str, student: Student = ADA) -> Any:
-    return load_all().find(name).given(student.rng(f"{name}/given"))
-
+from tests.course.judged import ADA, given_to
 
 # -- right answers, each with ways to go wrong -------------------------------------------------------------------------
 
@@ -179,7 +173,7 @@ def listed(rule: str, node: int, distance: Any, zones: Any) -> list[tuple[int, i
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_held_by_its_own_rule_and_by_no_other(variant: str) -> None:
     students = map(Student, map(str, range(200)))
-    student = next(s for s in students if given("zones.variant", s)["variant"] == variant)
+    student = next(s for s in students if given_to("zones.variant", s)["variant"] == variant)
 
     def answer_by(rule: str) -> Any:
         return lambda node, distance, zones: listed(rule, node, distance, zones)
@@ -205,7 +199,7 @@ def test_predicted_orders_are_what_a_machine_prints(seed: int) -> None:
 
 
 def test_a_prediction_is_judged_line_by_line() -> None:
-    right = orders(given("zones.predict")["distance"])
+    right = orders(given_to("zones.predict")["distance"])
     assert result_of("zones.predict", right, ADA).passed
     swapped = [*right[:3], [right[3][0], right[3][2], right[3][1], right[3][3]]]
     assert result_of("zones.predict", swapped, ADA).points == 5 * 3 / 4
@@ -219,7 +213,7 @@ def test_a_prediction_is_judged_line_by_line() -> None:
 
 
 def test_protection_counts_all_zones_above() -> None:
-    mine = given("zones.protection")
+    mine = given_to("zones.protection")
     dma, dma32, normal, movable = mine["managed"].values()
     right = {
         "DMA": [0, dma32 // 256, (dma32 + normal) // 256, (dma32 + normal + movable) // 256],
@@ -244,7 +238,7 @@ def test_protection_counts_all_zones_above() -> None:
 
 
 def test_a_diagnosis_is_told_from_the_text_alone() -> None:
-    mine = given("zones.diagnose")["zoneinfo"]
+    mine = given_to("zones.diagnose")["zoneinfo"]
     right = {}
     for name, text in mine.items():
         sums = [
@@ -273,7 +267,7 @@ def test_each_cause_is_dealt_out_and_is_the_greatest() -> None:
     assert lost(real_zones())["hole"] > 200_000
     seen = set()
     for number in range(12):
-        for text in given("zones.diagnose", Student(str(number)))["zoneinfo"].values():
+        for text in given_to("zones.diagnose", Student(str(number)))["zoneinfo"].values():
             sums = [
                 sum(map(int, re.findall(rf"{word} +(\d+)", text))) for word in ("spanned", "present", "managed", "free")
             ]
