@@ -154,14 +154,20 @@ class Timeline:
             later[write.column, write.index] = write.old
         return found
 
-    def events(self, command: int) -> list[Event]:
-        """Everything that a command did, in order: calls entered, calls left, cells written."""
+    def events(self, command: int, within: Call | None = None) -> list[Event]:
+        """Everything that a command, or one call of it, did, in order: calls entered, calls left, cells written."""
         log, start, stop = self._log(command)
         calls = walk(self.calls(command))
         stack: list[Call] = []
         found = []
+        first = start
+        if within is not None:
+            stack = [call for call in calls if call.enter <= within.enter < call.leave]
+            calls = walk(stack[-1].calls)
+            found = [Event("call", within.enter, tuple(stack), within.line)]
+            first, stop = start + within.enter, start + within.leave
         line = 0
-        for at in entries(log, start, stop):
+        for at in entries(log, first, stop):
             kind = log[at] >> KIND
             if kind == CALL:
                 stack.append(next(calls))

@@ -342,6 +342,8 @@ def leaving(t: Told) -> str | None:
         return f"{t.name} returns pfn {call.value}: a block of order {t.args['order']} for its caller."
     if call.name == "__alloc_pages" and isinstance(call.value, int):
         return f"{t.name} returns pfn {call.value}, the first of {1 << t.args['order']} in a row."
+    if t.caller is None and call.name in VERDICTS:
+        return VERDICTS[call.name](t)
     if t.caller is None and call.value is not None and not isinstance(call.value, (tuple, list, dict)):
         return f"{t.name} returns {_plain(call.value)}."
     return None

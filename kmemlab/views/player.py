@@ -18,7 +18,7 @@ from kmemlab.views.colours import ORDERS
 from kmemlab.views.figure import Figure
 from kmemlab.views.frame_map import columns_for
 from kmemlab.views.panel import STAGES, Panel
-from kmemlab.views.steps import Source, Step, steps_of
+from kmemlab.views.steps import Source, Step, Within, steps_of
 from kmemlab.views.still import still
 from kmemlab.views.svg import HATCH_DEFS, Svg
 from kmemlab.views.widget import make_widget, mime_bundle, page
@@ -27,8 +27,9 @@ from kmemlab.views.widget import make_widget, mime_bundle, page
 class Player:
     """Plays some commands of a timeline before a panel.
 
-    `commands` are their numbers (all, if not given). `within` names C functions: only what runs inside them is shown.
-    `folded` names C functions that are told as one step each. `shown` is the step of the still picture (the last one).
+    `commands` are their numbers (all, if not given). `within` names C functions, or is one call: only what runs inside
+    is shown. `folded` names C functions that are told as one step each. `shown` is the step of the still picture (the
+    last one), `opened` the one at which the player opens.
     """
 
     tree_name = "call tree"
@@ -39,10 +40,11 @@ class Player:
         panel: Panel,
         commands: Collection[int] | None = None,
         *,
-        within: Collection[str] | str = (),
+        within: Within | str = (),
         folded: Collection[str] | str = (),
         title: str = "",
         shown: int = -1,
+        opened: int = 0,
     ) -> None:
         """Raises `BadRequest` where there is nothing to show, `KmemlabError` where there is far too much."""
         numbers = range(len(timeline.commands)) if commands is None else commands
@@ -59,6 +61,7 @@ class Player:
         self.proc_name = panel.proc_name
         self.title = title or f"{panel.stage}, step by step"
         self.shown = shown
+        self.opened = opened
         self._widget: Any = None
 
     # -- the same facts, four ways ---------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ class Player:
     def html(self) -> str:
         """A page that plays without Python and without a network."""
         at = self._number(None)
-        return page("player.js", "mountPlayer", self.data(), 0, self.title, self.svg(at))
+        return page("player.js", "mountPlayer", self.data(), self.opened, self.title, self.svg(at))
 
     def save(self, path: str | Path, step: int | None = None) -> Path:
         """Write the whole player as .html, or a step as .svg, .png or .txt."""
@@ -115,7 +118,7 @@ class Player:
     def widget(self) -> Any:
         """The live widget; raises `KmemlabError` where anywidget is missing."""
         if self._widget is None:
-            self._widget = make_widget("player.js", "mountPlayer", self.data(), 0)
+            self._widget = make_widget("player.js", "mountPlayer", self.data(), self.opened)
         return self._widget
 
     @property

@@ -37,6 +37,8 @@ from kmemlab.views.told import told
 
 MOST = 600
 ENTERING, RETURNING = -1, -2  # instead of a line
+Within = Collection[str] | Call
+"""What a player is about: all that runs inside functions of these C names, or inside one call. Nothing: everything."""
 COMMAND, ENTRY, MOMENT = 2, 1, 0  # how tall a step's tick on the timeline is
 
 
@@ -81,7 +83,7 @@ def steps_of(
     timeline: Timeline,
     panel: Panel,
     commands: Collection[int],
-    within: Collection[str] = (),
+    within: Within = (),
     folded: Collection[str] = (),
 ) -> list[Step]:
     """Walk the recorded commands and read the panel at each moment; the timeline is put back where it stood."""
@@ -110,10 +112,13 @@ def steps_of(
 
 
 def _moments(
-    timeline: Timeline, panel: Panel, number: int, within: Collection[str], folded: Collection[str]
+    timeline: Timeline, panel: Panel, number: int, within: Within, folded: Collection[str]
 ) -> Iterator[_Moment]:
-    events = timeline.events(number)
+    events = timeline.events(number, within if isinstance(within, Call) else None)
     busy = _changers(events)
+    if isinstance(within, Call):
+        # One call was asked for: it is told from its start to its end even if it only looks.
+        busy |= {id(call) for event in events for call in event.stack if _meant(call, within)}
     if not within:
         yield _Moment(0, f"`{command_text(timeline.commands[number])}` is asked of the machine.", (), 0, tick=COMMAND)
     quiet = 0  # how many open calls lie inside one that is told as a whole
@@ -149,17 +154,21 @@ def _moments(
         yield group
 
 
-def _calls(timeline: Timeline, number: int, within: Collection[str]) -> list[Call]:
+def _calls(timeline: Timeline, number: int, within: Within) -> list[Call]:
     if not within:
         return list(walk(timeline.calls(number)))
-    return [inner for call in walk(timeline.calls(number)) if call.name in within for inner in walk([call])]
+    return [inner for call in walk(timeline.calls(number)) if _meant(call, within) for inner in walk([call])]
 
 
-def _shown(stack: tuple[Call, ...], within: Collection[str]) -> tuple[Call, ...]:
+def _meant(call: Call, within: Within) -> bool:
+    return call.enter == within.enter if isinstance(within, Call) else call.name in within
+
+
+def _shown(stack: tuple[Call, ...], within: Within) -> tuple[Call, ...]:
     """The stack from the function on that the player is about; () outside it."""
     if not within:
         return stack
-    return next((stack[at:] for at, call in enumerate(stack) if call.name in within), ())
+    return next((stack[at:] for at, call in enumerate(stack) if _meant(call, within)), ())
 
 
 def _changers(events: Sequence[Event]) -> set[int]:
