@@ -6,6 +6,7 @@ import re
 from html import escape
 
 from kmemlab.course.judge import CheckResult
+from kmemlab.course.task import no_machine
 
 # JupyterLab's own colours follow its light and dark theme; the words carry the meaning, the bar only repeats it.
 _HELD, _BROKEN, _OPEN = "#009E73", "#D55E00", "#777776"
@@ -29,6 +30,8 @@ def rows(result: CheckResult) -> tuple[str, list[tuple[str, str]]]:
         facts.append(("smallest case", case.text))
     if verdict.seen:
         facts.append(("seen", verdict.seen))
+    if task.inside is not no_machine:
+        facts.append(("in a machine", f'difference("{task.name}", …) opens the first call that differs, in the player'))
     facts.append(("hint", f'hint("{task.name}")'))
     return (
         f"{task.name}: {result.held} of {result.tried} cases hold, {_points(result.points)} of {task.points} points",

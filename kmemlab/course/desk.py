@@ -1,4 +1,5 @@
-"""What a notebook calls: `start` says who you are, `given` shows what is yours, `check` tries an answer, `hint` helps.
+"""What a notebook calls: `start` says who you are, `given` shows what is yours, `check` tries an answer, `hint` helps,
+and `difference` shows where a machine with the answer in it leaves the kernel's own way.
 
 start(student="ada") ──▶ Student ──┬──▶ given("e820.last_pfn")    a machine drawn for ada
                                    └──▶ check("e820.last_pfn", …) the same machine, judged
@@ -7,14 +8,22 @@ start(student="ada") ──▶ Student ──┬──▶ given("e820.last_pfn")
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from typing import Any
 
+from kmemlab.course.answer import Answer, unsolved
 from kmemlab.course.box import html_box, text_box
+from kmemlab.course.deadline import TimeIsUp, deadline
+from kmemlab.course.first_difference import first_difference
+from kmemlab.course.inside import Inside
 from kmemlab.course.judge import CheckResult, judge_answer
 from kmemlab.course.student import SELF_STUDY, Student
-from kmemlab.course.task import Task
+from kmemlab.course.task import Case, Task
 from kmemlab.course.tasks import load_all
-from kmemlab.types.errors import BadParameter, KmemlabError
+from kmemlab.types.errors import BadParameter, BadRequest, KmemlabError
+from kmemlab.views.player import Player
+
+MOST_SECONDS = 60.0  # that a search for the first difference may take
 
 
 class CheckFailed(KmemlabError):
@@ -62,6 +71,8 @@ def check(name: str, answer: Any) -> None:
     result = result_of(name, answer, _desk.student)
     _show(result)
     if not result.passed:
+        if result.case and result.task.inside(result.case):  # small cases hold: only the machine can tell more
+            _show_difference(name, answer)
         raise CheckFailed(_short(result), where=f'check("{name}", …)', remedy=f'hint("{name}")')
 
 
@@ -69,6 +80,51 @@ def result_of(name: str, answer: Any, student: Student) -> CheckResult:
     """The same as data: how `answer` does on the public cases of this student."""
     task = load_all().find(name)
     return judge_answer(task, answer, _given(task, student), student.rng(f"{task.name}/public"))
+
+
+def difference(name: str, answer: Any) -> Player:
+    """The first call at which a machine with the answer in it leaves the kernel's own way, as a step in the player.
+
+    Raises `BadRequest` for a task that runs in no machine, and where the machine does the same with the answer.
+    """
+    task = load_all().find(name)
+    where = f'difference("{name}", …)'
+    if unsolved(answer):
+        raise BadRequest("not solved yet: there is nothing to run", where=where, remedy=f'hint("{name}")')
+    machines = _machines(task, _desk.student)
+    if not machines:
+        raise BadRequest("this task has no case with a machine", where=where, remedy=f'check("{name}", …) tells all')
+    try:
+        with deadline(MOST_SECONDS):
+            found = (first_difference(inside, Answer(answer)) for _, inside in machines)
+            player = next((player for player in found if player), None)
+    except TimeIsUp:
+        raise BadRequest(
+            f"the machine was still running after {MOST_SECONDS:g} s", where=where,
+            remedy="if your answer has a loop: does each turn come nearer to its end?",
+        ) from None  # fmt: skip
+    if player is None:
+        raise BadRequest(
+            "the machine does the same with your answer as with the kernel's own",
+            where=where,
+            remedy=f'check("{name}", …) tries it on small cases, too',
+        )
+    return player
+
+
+def _machines(task: Task, student: Student) -> list[tuple[Case, Inside]]:
+    """The public cases in which the answer runs in a machine, small before large."""
+    cases = sorted(task.cases(_given(task, student), student.rng(f"{task.name}/public")), key=lambda case: case.size)
+    return [(case, inside) for case in cases if (inside := task.inside(case))]
+
+
+def _show_difference(name: str, answer: Any) -> None:
+    """The same below a check's box, in a notebook; where there is none to show, the box has said all."""
+    if _in_notebook():
+        from IPython.display import display
+
+        with suppress(KmemlabError):
+            display(difference(name, answer))  # type: ignore[no-untyped-call]
 
 
 def hint(name: str) -> None:
@@ -91,14 +147,18 @@ def _short(result: CheckResult) -> str:
 
 def _show(result: CheckResult) -> None:
     """As a box where there is a notebook, else as text."""
-    try:
-        from IPython.core.getipython import get_ipython
-        from IPython.display import display
-    except ImportError:
+    if not _in_notebook():
         print(text_box(result))
         return
-    if get_ipython() is None:
-        print(text_box(result))
-        return
+    from IPython.display import display
+
     bundle = {"text/html": html_box(result), "text/plain": text_box(result)}
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return False
+    return get_ipython() is not None

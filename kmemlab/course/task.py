@@ -24,6 +24,7 @@ from kmemlab.types.errors import KmemlabError
 
 if TYPE_CHECKING:
     from kmemlab.course.answer import Answer
+    from kmemlab.course.inside import Inside
 
 Kind = Literal["compute", "implement", "diagnose", "predict"]
 NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
@@ -66,12 +67,18 @@ def _nothing_smaller(_case: Case) -> Iterable[Case]:
     return ()
 
 
+def no_machine(_case: Case) -> Inside | None:
+    """What a task says whose answers run in no machine."""
+    return None
+
+
 @dataclass(frozen=True)
 class Task:
     """One question with points, two hints, the cases on which an answer is tried, and a judge.
 
     `given` draws what belongs to the student and stays the same; `cases` may draw more. `smaller` lists cases that
-    are a step smaller than a broken one, so that the reported one is the smallest. `seconds` bounds each case.
+    are a step smaller than a broken one, so that the reported one is the smallest. `inside` says of a case in which the
+    answer runs in a kernel function's place how to do that again. `seconds` bounds each case.
     """
 
     name: str
@@ -83,6 +90,7 @@ class Task:
     cases: Callable[[Any, Random], Iterable[Case]]
     given: Callable[[Random], Any] = _nothing_given
     smaller: Callable[[Case], Iterable[Case]] = _nothing_smaller
+    inside: Callable[[Case], Inside | None] = no_machine
     seconds: float = 5.0
 
     def __post_init__(self) -> None:

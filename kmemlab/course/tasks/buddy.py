@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.hardware.spec import load_spec
+from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.buddy import expand, find_buddy_pfn, free_one_page
 from kmemlab.mm.check_zone import BrokenLaw
@@ -22,9 +24,11 @@ from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone, add_to_free_list_tail, bare_zone
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.timeline import Call
 from kmemlab.types.errors import KmemlabError, OutOfMemory
 from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
+from kmemlab.views.panel import Panel, ZonePanel
 
 CHAPTER = "05_buddy"
 PRESET = "tiny-128m"
@@ -99,9 +103,35 @@ def unpatched(work: Work, seed: int, cmdline: str | None = None) -> list[str]:
     return list(work(booted(cmdline), seed))
 
 
-def booted(cmdline: str | None) -> Machine:
+def described(cmdline: str | None) -> MachineSpec:
     """The preset, with a command line of its own where one is given."""
-    return Machine.boot(PRESET if cmdline is None else replace(load_spec(PRESET), cmdline=cmdline))
+    return load_spec(PRESET) if cmdline is None else replace(load_spec(PRESET), cmdline=cmdline)
+
+
+def booted(cmdline: str | None) -> Machine:
+    """The same, booted."""
+    return Machine.boot(described(cmdline))
+
+
+def zone_panel(machine: Machine, call: Call) -> Panel:
+    """The zone that a call is about."""
+    return ZonePanel(
+        next(each for each in call.arguments if isinstance(each, Zone)), memblock=machine.kernel.boot.memblock
+    )
+
+
+def in_machine(
+    function: Callable[..., Any], work: Work = load, cmdline: str | None = None, **more: Any
+) -> Callable[[Case], Inside | None]:
+    """For the cases that are a seed: the machine of `runs_the_machine`, step by step."""
+
+    def inside(case: Case) -> Inside | None:
+        if not isinstance(case.value, int):
+            return None
+        seed = case.value
+        return Inside(function, partial(Machine, described(cmdline)), lambda machine: work(machine, seed), **more)
+
+    return inside
 
 
 def runs_the_machine(
@@ -187,6 +217,8 @@ register(
         ),
         judge_find,
         cases_find,
+        # find_buddy_pfn is too small to be recorded: what differs is what comes of it.
+        inside=in_machine(find_buddy_pfn, seen=free_one_page, panel=zone_panel),
     )
 )
 
@@ -240,6 +272,7 @@ register(
         ),
         judge_expand,
         cases_expand,
+        inside=in_machine(expand, panel=zone_panel),
     )
 )
 
@@ -345,5 +378,6 @@ register(
         ),
         judge_free,
         cases_free,
+        inside=in_machine(free_one_page, panel=zone_panel),
     )
 )

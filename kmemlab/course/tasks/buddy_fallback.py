@@ -10,7 +10,7 @@ from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import CHAPTER, runs_the_machine, with_machine
+from kmemlab.course.tasks.buddy import CHAPTER, in_machine, runs_the_machine, with_machine, zone_panel
 from kmemlab.course.tasks.buddy_pressure import Block, SmallMm, pageblocks_with, pressure, told
 from kmemlab.mm.fallback import rmqueue_fallback, steal_suitable_fallback
 from kmemlab.mm.mem_map import PAGEBLOCK_ORDER
@@ -163,6 +163,7 @@ register(
         ),
         judge_fallback,
         cases_fallback,
+        inside=in_machine(rmqueue_fallback, pressure, panel=zone_panel),
         seconds=15.0,  # the whole machine, on a slow computer
     )
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import CHAPTER, runs_the_machine, with_machine
+from kmemlab.course.tasks.buddy import CHAPTER, in_machine, runs_the_machine, with_machine, zone_panel
 from kmemlab.course.tasks.buddy_fallback import H, M, R, U
 from kmemlab.course.tasks.buddy_pressure import (
     BLOCK_PAGES,
@@ -181,6 +181,7 @@ register(
         ),
         judge_steal,
         cases_steal,
+        inside=in_machine(steal_suitable_fallback, pressure, panel=zone_panel),
         seconds=15.0,  # the whole machine, on a slow computer
     )
 )

@@ -10,7 +10,7 @@ from random import Random
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import CHAPTER, runs_the_machine, with_machine
+from kmemlab.course.tasks.buddy import CHAPTER, in_machine, runs_the_machine, with_machine
 from kmemlab.course.tasks.buddy_fallback import H, M, R, U
 from kmemlab.course.tasks.buddy_pressure import Block, pageblocks_with, pressure, told
 from kmemlab.mm.zone_watermark_ok import (
@@ -139,6 +139,7 @@ register(
         ),
         judge_watermark,
         cases_watermark,
+        inside=in_machine(zone_watermark_ok_inner, pressure),
         seconds=15.0,  # the whole machine, on a slow computer
     )
 )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby, pairwise
 from random import Random
 from typing import Any
 
 from kmemlab.boot.e820 import E820Table, e820__update_table
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.your_machine import CAPTURES, SHIPPED, shipped
 from kmemlab.hardware.spec import MachineSpec, load_spec
@@ -23,8 +25,10 @@ from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.e820_type import E820_TYPE_PRAM, E820_TYPE_SOFT_RESERVED, e820_type_text
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.units import GIB, PAGE_SIZE, U64_MAX
+from kmemlab.views.panel import E820Panel
 
 CHAPTER = "01_e820"
+LAST_STAGE = "e820__memblock_setup"  # of the boots: then memblock knows the memory
 RAM, RESERVED, ACPI, NVS = 1, 2, 3, 4
 APART = (E820_TYPE_PRAM, E820_TYPE_SOFT_RESERVED)  # types whose neighbours are never joined
 
@@ -173,9 +177,24 @@ def judge_update(answer: Answer, case: Case) -> Verdict | None:
     return verdict
 
 
+def described(name: str) -> MachineSpec:
+    """A machine by its name in the cases."""
+    return load_spec(CAPTURES / SHIPPED if name == SHIPPED else OVERLAPPING if name == "overlapping" else name)
+
+
+def inside_boot(case: Case) -> Inside | None:
+    """For the cases that are a machine: its boot, step by step."""
+    if not isinstance(case.value, str):
+        return None
+    spec = described(case.value)
+    return Inside(
+        e820__update_table, partial(Machine, spec), until=LAST_STAGE, panel=lambda _, call: E820Panel(call.arguments[0])
+    )
+
+
 def boots(answer: Answer, name: str) -> Verdict | None:
     """Boot a machine with the answer in the kernel's place; the log must be as without it."""
-    spec = load_spec(CAPTURES / SHIPPED if name == SHIPPED else OVERLAPPING if name == "overlapping" else name)
+    spec = described(name)
     expected = logged(shipped().dmesg() if name == SHIPPED else log_of(spec))
     law = "the kernel prints the same map with your function in it"
     try:
@@ -193,7 +212,7 @@ def boots(answer: Answer, name: str) -> Verdict | None:
 
 def log_of(spec: MachineSpec) -> str:
     """What a machine prints until memblock knows its memory."""
-    return Machine.boot(spec, until="e820__memblock_setup").dmesg()
+    return Machine.boot(spec, until=LAST_STAGE).dmesg()
 
 
 def logged(log: str) -> list[str]:
@@ -301,5 +320,6 @@ register(
         judge_update,
         cases_update,
         smaller=smaller_update,
+        inside=inside_boot,
     )
 )

@@ -12,18 +12,22 @@ from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import PRESET, booted, runs_the_machine
+from kmemlab.course.tasks.buddy import PRESET, booted, in_machine, runs_the_machine
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.workload import Run
 from kmemlab.machine.workloads import anonymous_growth, file_streaming, random_reads
 from kmemlab.mm.kswapd_wake import pgdat_balanced
 from kmemlab.mm.lru import folio_mark_accessed, lru_add_drain
 from kmemlab.mm.watermark import calculate_min_free_kbytes
-from kmemlab.reclaim.kswapd import balance_by_priority, kswapd_age_node, kswapd_shrink_node
+from kmemlab.reclaim.kswapd import balance_by_priority, balance_pgdat, kswapd_age_node, kswapd_shrink_node
 from kmemlab.reclaim.scan_control import ScanControl
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.timeline import Call
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_referenced, PG_unevictable
+from kmemlab.views.panel import Panel
+from kmemlab.views.panel_lru import LruPanel
 
 CHAPTER = "08_kswapd"
 SMALL = "mem=80M"  # 8,000 pages are free after boot
@@ -49,6 +53,16 @@ def runs_out(machine: Machine, seed: int) -> Iterator[str]:
 def survives(function: Callable[..., Any], answer: Answer, seed: int) -> Verdict | None:
     """The answer in the kernel's place, on a machine that runs out of memory."""
     return runs_the_machine(function, answer, seed, runs_out, every=20, cmdline=SMALL)
+
+
+def in_short_machine(function: Callable[..., Any], **more: Any) -> Callable[[Case], Inside | None]:
+    """The same machine, step by step."""
+    return in_machine(function, runs_out, SMALL, **more)
+
+
+def lru_panel(machine: Machine, _call: Call) -> Panel:
+    """The LRU lists of the node."""
+    return LruPanel(machine.kernel)
 
 
 def under_pressure(small: Iterable[Case], rng: Random) -> list[Case]:
@@ -112,6 +126,7 @@ register(
         ),
         judge_min_free,
         cases_min_free,
+        inside=in_short_machine(calculate_min_free_kbytes),
         seconds=60.0,
     )
 )
@@ -188,6 +203,7 @@ register(
         ),
         judge_accessed,
         cases_accessed,
+        inside=in_short_machine(folio_mark_accessed),
         seconds=60.0,
     )
 )
@@ -317,6 +333,12 @@ register(
         ),
         judge_balance,
         cases_balance,
+        inside=in_short_machine(
+            balance_by_priority,
+            seen=balance_pgdat,
+            panel=lru_panel,
+            folded=("kswapd_shrink_node", "kswapd_age_node", "pgdat_balanced"),
+        ),
         seconds=60.0,
     )
 )

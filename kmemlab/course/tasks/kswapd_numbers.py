@@ -9,7 +9,7 @@ from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.kswapd import CHAPTER, survives, under_pressure
+from kmemlab.course.tasks.kswapd import CHAPTER, in_short_machine, survives, under_pressure
 from kmemlab.course.your_machine import CAPTURES
 from kmemlab.reclaim.scan_count import fractions
 
@@ -68,6 +68,7 @@ register(
         ),
         judge_shares,
         cases_shares,
+        inside=in_short_machine(fractions),
         seconds=60.0,
     )
 )

@@ -7,7 +7,7 @@ from random import Random
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import PRESET, runs_the_machine
+from kmemlab.course.tasks.buddy import PRESET, in_machine, runs_the_machine
 from kmemlab.course.tasks.kswapd import CHAPTER, SMALL
 from kmemlab.machine.machine import Machine
 from kmemlab.process.mm_struct import MM_SWAPENTS, MMF_OOM_SKIP, add_mm_counter
@@ -130,6 +130,7 @@ register(
         ),
         judge_oom,
         cases_oom,
+        inside=in_machine(oom_badness, kills, SMALL, every=1),
         seconds=60.0,
     )
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import groupby, pairwise
 from random import Random
 from typing import Any
@@ -23,13 +24,15 @@ from kmemlab.boot.memblock import (
     memblock_reserve,
 )
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.your_machine import CAPTURES, SHIPPED, shipped
-from kmemlab.hardware.spec import load_spec
+from kmemlab.hardware.spec import MachineSpec, load_spec
 from kmemlab.machine.machine import Machine
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.units import KIB
+from kmemlab.views.panel_memblock import MemblockPanel
 
 CHAPTER = "02_memblock"
 PRESET = "tiny-128m"
@@ -111,11 +114,29 @@ def _broken_add(got: list[Region], want: list[Region]) -> str:
     return "neighbours that touch and agree in node and flags are one region"
 
 
+def described(name: str) -> MachineSpec:
+    """A machine by its name in the cases; the log of a real one is there, the others are asked for it."""
+    spec = load_spec(CAPTURES / SHIPPED if name == SHIPPED else name)
+    return spec if name == SHIPPED else replace(spec, cmdline="memblock=debug")
+
+
+def in_boot(function: Callable[..., Any]) -> Callable[[Case], Inside | None]:
+    """For the cases that are a machine: its boot, step by step."""
+
+    def inside(case: Case) -> Inside | None:
+        if not isinstance(case.value, str):
+            return None
+        spec = described(case.value)
+        return Inside(
+            function, partial(Machine, spec), until="mem_init", panel=lambda _, call: MemblockPanel(call.arguments[0])
+        )
+
+    return inside
+
+
 def boots(function: Callable[..., Any], answer: Answer, name: str) -> Verdict | None:
     """Boot a machine with the answer in the kernel's place: what memblock=debug prints must be the same."""
-    spec = load_spec(CAPTURES / SHIPPED if name == SHIPPED else name)
-    if name != SHIPPED:
-        spec = replace(spec, cmdline="memblock=debug")
+    spec = described(name)
     expected = ledger(shipped().dmesg() if name == SHIPPED else Machine.boot(spec, until="mem_init").dmesg())
     law = "with your function in the kernel, memblock=debug prints what it printed without it"
     try:
@@ -220,6 +241,7 @@ register(
         judge_add,
         cases_add,
         smaller=smaller_add,
+        inside=in_boot(memblock_add_range),
     )
 )
 
@@ -374,5 +396,6 @@ register(
         judge_find,
         cases_find,
         smaller=smaller_find,
+        inside=in_boot(memblock_find_in_range_node),
     )
 )

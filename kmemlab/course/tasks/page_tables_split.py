@@ -6,6 +6,7 @@ The judge asks each 2 MiB of a range which is the largest page that lies in the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from kmemlab.boot.direct_map import BIT_1G, BIT_2M, adjust_range_page_size_mask, merge_equal, split_mem_range
 from kmemlab.boot.globals import Boot
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.tasks.memblock import PRESET, boots
 from kmemlab.course.tasks.page_tables import CHAPTER
@@ -83,13 +85,30 @@ def pieces_text(pieces: Any) -> str:
     return ", ".join(f"[{low:#x}-{high - 1:#x}] {names.get(mask, mask)}" for low, high, mask in pieces) or "no pieces"
 
 
-def splits_machine(answer: Answer, name: str) -> Verdict | None:
-    """Boot with the answer in split_mem_range: memblock's log, or the direct map, must be what they are without it."""
+def patched_split(answer: Answer) -> Any:
+    """A function in the place of `split_mem_range`, which adds what the answer leaves to others."""
 
-    def patched(boot: Boot, start: int, end: int) -> list[Piece]:
+    def split(boot: Boot, start: int, end: int) -> list[Piece]:
         pieces = [(low, high, mask) for low, high, mask in answer(start, end, boot.direct_map.page_size_mask)]
         return merge_equal(pieces if boot.direct_map.after_bootmem else adjust_range_page_size_mask(boot, pieces))
 
+    return split
+
+
+def inside_boot(case: Case) -> Inside | None:
+    """For the cases that are a machine: its boot, step by step."""
+    if not isinstance(case.value, str):
+        return None
+    spec = load_spec(CAPTURES / case.value if case.value in (GBPAGES, SHIPPED) else case.value)
+    return Inside(
+        split_mem_range, partial(Machine, spec), until="init_mem_mapping",
+        patch=lambda _, answer: patched_split(answer), compared=ending,
+    )  # fmt: skip
+
+
+def splits_machine(answer: Answer, name: str) -> Verdict | None:
+    """Boot with the answer in split_mem_range: memblock's log, or the direct map, must be what they are without it."""
+    patched = patched_split(answer)
     if name != GBPAGES:
         found = boots(split_mem_range, Answer(patched), name)
         if found or name == SHIPPED:
@@ -180,6 +199,7 @@ register(
         ),
         judge_split,
         cases_split,
+        inside=inside_boot,
         smaller=smaller_split,
     )
 )

@@ -8,11 +8,13 @@ machine with the same machine unpatched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from random import Random
 
 from kmemlab.alloc.kmem_cache import SlubParams
 from kmemlab.alloc.slab_geometry import calculate_order
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.your_machine import CAPTURES, SHIPPED
 from kmemlab.machine.machine import Machine
@@ -81,14 +83,28 @@ def judge_order(answer: Answer, case: Case) -> Verdict | None:
     return Verdict(law, seen)
 
 
-def caches_after(seed: str) -> list[str]:
-    """What a machine's caches look like after boot and some requests, a line a cache."""
-    machine, rng = Machine.boot(PRESET), Random(seed)
+def twelve_caches(machine: Machine, seed: str) -> Iterator[str]:
+    """Twelve caches more, and some objects of each; yields each cache."""
+    rng = Random(seed)
     for number in range(12):
         size = rng.randrange(8, 6000)
         machine.kmem_cache_create(f"cache_{number}", size, caller_size(size))
         for _ in range(rng.randrange(1, 20)):
             machine.kmem_cache_alloc(f"cache_{number}", caller="a driver")
+        yield f"cache_{number}"
+
+
+def inside_machine(case: Case) -> Inside | None:
+    """For the case that is a seed: boot and the twelve caches, step by step."""
+    if not isinstance(case.value, str):
+        return None
+    return Inside(calculate_order, partial(Machine, PRESET), partial(twelve_caches, seed=case.value), compared=ending)
+
+
+def caches_after(seed: str) -> list[str]:
+    """What a machine's caches look like after boot and some requests, a line a cache."""
+    machine = Machine.boot(PRESET)
+    list(twelve_caches(machine, seed))
     machine.check()
     return slabinfo(machine.kernel).splitlines()[2:]
 
@@ -157,6 +173,7 @@ register(
         judge_order,
         cases_order,
         smaller=smaller_order,
+        inside=inside_machine,
         seconds=20.0,
     )
 )

@@ -7,10 +7,12 @@ an address there, and none may be used again before a purge.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import BrokenLaw
@@ -147,6 +149,16 @@ def patched_hole(answer: Answer) -> Any:
     return alloc
 
 
+def inside_machine(case: Case) -> Inside | None:
+    """For the case that is a seed: the areas that come and go, step by step."""
+    if not isinstance(case.value, int):
+        return None
+    return Inside(
+        alloc_vmap_area_inner, partial(Machine, PRESET), partial(vmalloc_load, seed=case.value),
+        patch=lambda _, answer: patched_hole(answer), compared=ending,
+    )  # fmt: skip
+
+
 def vmalloc_load(machine: Machine, seed: int, steps: int = 60) -> Iterator[str]:
     """A seeded mix of vmalloc, vfree and purges; yields what each one came to."""
     rng = Random(seed)
@@ -219,5 +231,6 @@ register(
         ),
         judge_hole,
         cases_hole,
+        inside=inside_machine,
     )
 )

@@ -6,6 +6,8 @@ answer inside a machine: what is written through a slot must stand in the page.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -21,6 +23,7 @@ from kmemlab.alloc.page_address import pkmap_addr, set_page_address
 from kmemlab.boot.pgtable import set_entry
 from kmemlab.boot.swapper_pg_dir import page_kernel
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.tasks.vmalloc import CHAPTER, MACHINE_SIZE
 from kmemlab.course.your_machine import CAPTURES
@@ -90,27 +93,42 @@ def patched_map(answer: Answer) -> Any:
     return map_page
 
 
-def pkmap_in_machine(answer: Answer, seed: int) -> Verdict | None:
-    """Pages of HighMem are mapped, written to, looked at, and unmapped, more often than there are slots."""
+def mappings(machine: Machine, seed: int) -> Iterator[str]:
+    """Pages of HighMem are mapped, written to and unmapped, more often than there are slots; yields what went wrong."""
     rng = Random(seed)
-    machine = Machine.boot(CAPTURES / I386)
     pages = [machine.alloc_pages(GFP_HIGHUSER) for _ in range(1030)]
     held: list[int] = []
+    for nth in range(1600):
+        if len(held) > 8:
+            machine.kunmap(held.pop(rng.randrange(len(held))))
+        pfn = pages[nth % len(pages)]
+        address = machine.kmap(pfn)
+        held.append(pfn)
+        machine.store(address, nth + 1, 4)
+        # A stale translation of the TLB would lead the store to the page that had the slot before.
+        right = machine.kernel.boot.ram.read(pfn << PAGE_SHIFT, 4) == nth + 1
+        yield "" if right else f"kmap number {nth + 1}: pfn {pfn} does not hold what was written to {address:#x}"
+
+
+def inside_machine(case: Case) -> Inside | None:
+    """For the case that is a seed: the mappings, step by step."""
+    if not isinstance(case.value, int):
+        return None
+    return Inside(
+        map_new_virtual, partial(Machine, CAPTURES / I386), partial(mappings, seed=case.value),
+        patch=lambda _, answer: patched_map(answer), compared=ending,
+    )  # fmt: skip
+
+
+def pkmap_in_machine(answer: Answer, seed: int) -> Verdict | None:
+    """The mappings with the answer in the kernel's place."""
+    machine = Machine.boot(CAPTURES / I386)
     try:
         with livepatch(map_new_virtual, patched_map(answer)):
-            for nth in range(1600):
-                if len(held) > 8:
-                    machine.kunmap(held.pop(rng.randrange(len(held))))
-                pfn = pages[nth % len(pages)]
-                address = machine.kmap(pfn)
-                held.append(pfn)
-                machine.store(address, nth + 1, 4)
-                # A stale translation of the TLB would lead the store to the page that had the slot before.
-                if machine.kernel.boot.ram.read(pfn << PAGE_SHIFT, 4) != nth + 1:
+            for wrong in mappings(machine, seed):
+                if wrong:
                     law = "what is written through a slot stands in its page: the TLB knows no other page there"
-                    return Verdict(
-                        law, f"kmap number {nth + 1}: pfn {pfn} does not hold what was written to {address:#x}"
-                    )
+                    return Verdict(law, wrong)
     except MustWait as error:
         return Verdict("the search goes on behind the slot that was taken last, once round", error.what)
     except (KmemlabError, AssertionError, IndexError) as error:
@@ -158,6 +176,7 @@ register(
         ),
         judge_pkmap,
         cases_pkmap,
+        inside=inside_machine,
         seconds=20.0,
     )
 )

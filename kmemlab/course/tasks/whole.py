@@ -7,10 +7,12 @@ process writes must not be read by another, and no page may be copied that nobod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.check_zone import BrokenLaw
@@ -25,6 +27,7 @@ from kmemlab.process.mman import MAP_SHARED, VM_SHARED
 from kmemlab.process.rmap import page_anon_exclusive, page_move_anon_rmap
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.timeline import Call, Timeline
 from kmemlab.types.errors import BadRequest, KmemlabError
 from kmemlab.types.units import PAGE_SIZE
 
@@ -33,6 +36,7 @@ PRESET = "tiny-128m"
 PAGES, PROCESSES = 3, 5  # of each mapping, and at most at a time
 MACHINE_SIZE = 1 << 20  # a machine is the largest case
 CHOICES = ("reuse", "copy", "shared")
+WAYS = ("wp_page_reuse", "wp_page_copy", "wp_page_shared")  # what each of them is done by
 
 NOT_LOST = "what a process writes is read by no other, unless the mapping is shared"
 NO_WASTE = "a page that nobody else refers to is not copied"
@@ -130,6 +134,22 @@ def patched_wp(machine: Machine, answer: Answer, broken: list[Verdict]) -> Any:
         return wp_page_copy(mm, vma, address, ptep, pfn)
 
     return wp_page
+
+
+def chosen(timeline: Timeline, command: int, call: Call) -> dict[str, Any]:
+    """What was done with the page."""
+    does = (inner.name for inner in call.calls if inner.name in WAYS)
+    return ending(timeline, command, call) | {"the page": next(does, "nothing")}
+
+
+def inside_machine(case: Case) -> Inside | None:
+    """For the case that is a seed: forks, writes and exits, step by step."""
+    if not isinstance(case.value, int):
+        return None
+    return Inside(
+        do_wp_page, partial(Machine, PRESET), lambda machine: (step for step, _ in cow_load(machine, case.value)),
+        patch=lambda machine, answer: patched_wp(machine, answer, []), compared=chosen,
+    )  # fmt: skip
 
 
 def cow_in_machine(answer: Answer, seed: int) -> Verdict | None:
@@ -234,5 +254,6 @@ register(
         ),
         judge_cow,
         cases_cow,
+        inside=inside_machine,
     )
 )

@@ -6,17 +6,20 @@ The judge puts page frames into sets and counts them. The last cases boot a mach
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
 from kmemlab.boot.memblock import for_each_mem_pfn_range
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.free_area_init import calculate_node_totalpages
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import PglistData
 from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.timeline import Call, Timeline
 from kmemlab.types.errors import KmemlabError
 
 CHAPTER = "04_zones"
@@ -64,8 +67,8 @@ def judge_spans(answer: Answer, case: Case) -> Verdict | None:
     return None
 
 
-def boots(answer: Answer, preset: str) -> Verdict | None:
-    """Boot a machine whose zones are measured by the answer, and compare them with its own."""
+def patched_totalpages(answer: Answer) -> Any:
+    """A function in the place of `calculate_node_totalpages`: the answer measures each zone."""
 
     def totalpages(mm: Mm, pgdat: PglistData, node_start_pfn: int, node_end_pfn: int) -> None:
         ranges = [(start, end) for start, end, _ in for_each_mem_pfn_range(mm.boot.memblock, pgdat.node_id)]
@@ -75,9 +78,33 @@ def boots(answer: Answer, preset: str) -> Verdict | None:
             pgdat.node_spanned_pages += zone.spanned_pages
             pgdat.node_present_pages += zone.present_pages
 
+    return totalpages
+
+
+def measured(timeline: Timeline, command: int, call: Call) -> dict[str, Any]:
+    """What a call says of each zone of its node."""
+    timeline.go(command, call.leave)
+    return ending(timeline, command, call) | {
+        f"zone {zone.name}": f"from {zone.zone_start_pfn}, {zone.spanned_pages} spanned, {zone.present_pages} present"
+        for zone in call.arguments[1].node_zones
+    }
+
+
+def inside_boot(case: Case) -> Inside | None:
+    """For the cases that are a machine: its boot, step by step."""
+    if not isinstance(case.value, str):
+        return None
+    return Inside(
+        calculate_node_totalpages, partial(Machine, case.value), until="build_all_zonelists",
+        patch=lambda _, answer: patched_totalpages(answer), compared=measured,
+    )  # fmt: skip
+
+
+def boots(answer: Answer, preset: str) -> Verdict | None:
+    """Boot a machine whose zones are measured by the answer, and compare them with its own."""
     law = "the machine boots with the same zones as with the kernel's own"
     try:
-        with livepatch(calculate_node_totalpages, totalpages):
+        with livepatch(calculate_node_totalpages, patched_totalpages(answer)):
             patched = zones_of(Machine.boot(preset))
     except KmemlabError as error:
         return Verdict(law, error.what)
@@ -136,6 +163,7 @@ register(
         ),
         judge_spans,
         cases_spans,
+        inside=inside_boot,
         seconds=10.0,
     )
 )

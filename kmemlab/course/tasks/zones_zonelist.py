@@ -7,11 +7,13 @@ four and six nodes and the answer in the place of `find_next_best_node`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
-from kmemlab.boot.numa import node_distance
+from kmemlab.boot.numa import node_distance, nodes_of
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.tasks.zones import CHAPTER
 from kmemlab.hardware.spec import CpuSpec, E820Range, MachineSpec, NumaRange, NumaSpec
@@ -113,21 +115,36 @@ def fallback_orders(spec: MachineSpec) -> list[str]:
     return [line.strip() for line in log.splitlines() if line.startswith(FALLBACK)]
 
 
-def boots(answer: Answer, distance: Distances) -> Verdict | None:
-    """Boot a machine whose zonelists are ordered by the answer, and compare its log."""
+def patched_next(answer: Answer) -> Any:
+    """A function in the place of `find_next_best_node`: the answer chooses."""
 
     def next_best(mm: Mm, node: int, used: list[int]) -> int | None:
-        nodes = range(len(distance))
+        nodes = nodes_of(mm.numa.node_online)
         rows = [[node_distance(mm.numa, a, b) for b in nodes] for a in nodes]
         chosen: int | None = answer(node, list(used), rows, [mm.node_load[n] for n in nodes])
-        if len(used) == len(distance) and chosen is not None:
+        if len(used) == len(rows) and chosen is not None:
             raise KmemlabError("a node is chosen though all are used", where="build_zonelists", remedy="return None")
         return chosen
 
+    return next_best
+
+
+def inside_boot(case: Case) -> Inside | None:
+    """For the cases that are a machine: its boot, step by step."""
+    if "machine" not in case.value:
+        return None
+    return Inside(
+        find_next_best_node, partial(Machine, numa_machine(case.value["machine"])), until="build_all_zonelists",
+        patch=lambda _, answer: patched_next(answer), compared=ending,
+    )  # fmt: skip
+
+
+def boots(answer: Answer, distance: Distances) -> Verdict | None:
+    """Boot a machine whose zonelists are ordered by the answer, and compare its log."""
     spec = numa_machine(distance)
     law = "the machine boots with the same fallback orders as with the kernel's own"
     try:
-        with livepatch(find_next_best_node, next_best):
+        with livepatch(find_next_best_node, patched_next(answer)):
             patched = fallback_orders(spec)
     except KmemlabError as error:
         return Verdict(law, error.what)
@@ -178,6 +195,7 @@ register(
         ),
         judge_zonelist,
         cases_zonelist,
+        inside=inside_boot,
         seconds=10.0,
     )
 )
