@@ -1,0 +1,63 @@
+"""The time limit of an answer: it ends what runs too long, and leaves no trace in what comes after."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kmemlab.course.deadline import TimeIsUp, deadline
+
+
+def busy(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_it_ends_a_loop_and_nothing_after_it() -> None:
+    with pytest.raises(TimeIsUp), deadline(0.02):
+        busy(30)
+    busy(0.05)
+
+
+def test_it_never_lands_behind_the_body() -> None:
+    for nth in range(150):
+        try:
+            with deadline(0.002):
+                busy(0.0005 + 0.00002 * nth)
+        except TimeIsUp:
+            pass
+        busy(0.0015)
+
+
+def test_an_answer_that_catches_it_is_ended_all_the_same() -> None:
+    caught = 0
+    with pytest.raises(TimeIsUp), deadline(0.02):
+        while True:
+            try:
+                busy(30)
+            except TimeIsUp:
+                caught += 1
+                if caught == 2:
+                    raise
+    assert caught == 2
+
+
+def test_a_profiler_goes_on_behind_it() -> None:
+    # In Python 3.11 a thread whose asynchronous exception was taken back hangs under a profiler.
+    program = """
+import cProfile
+from kmemlab.course.deadline import deadline
+profile = cProfile.Profile()
+profile.enable()
+with deadline(5):
+    pass
+sum(n for n in range(1000))
+profile.disable()
+print("done")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "done\n"
