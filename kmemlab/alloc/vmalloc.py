@@ -42,7 +42,11 @@ MOST_IN_BULK = 100
 """So many pages at a time: the bulk allocator keeps the CPU to itself meanwhile."""
 
 
-@kernel("mm/vmalloc.c", "vm_area_alloc_pages", left_out="fatal signals; a request that must not fail")
+@kernel(
+    "mm/vmalloc.c",
+    "vm_area_alloc_pages",
+    left_out="fatal signals; a request that must not fail; cond_resched: nobody else has a turn between the pages",
+)
 def vm_area_alloc_pages(
     mm: Mm, gfp: int, nid: int, order: int, nr_pages: int, alloc: AllocPages = alloc_pages_inner
 ) -> list[int]:
