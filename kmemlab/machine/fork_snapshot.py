@@ -18,7 +18,7 @@ from kmemlab.mm.swap_count import swp_swapcount
 from kmemlab.mm.swapops import non_swap_entry, pte_to_swp_entry, swp_entry, swp_offset, swp_type
 from kmemlab.process.memory import my_zero_pfn
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_WRITE, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import pte_offset_map
 from kmemlab.process.rmap import page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
@@ -26,6 +26,7 @@ from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.pgtable import PAGE_PRESENT, PAGE_RW
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_WRITE
 
 MOST_PAGES = 16
 FIRST_BYTES = 6

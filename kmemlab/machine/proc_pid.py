@@ -26,7 +26,7 @@ from kmemlab.process.mm_struct import (
     get_mm_counter,
     get_mm_rss,
 )
-from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import present_ptes
 from kmemlab.process.task_struct import EXIT_ZOMBIE, Processes, find_task, for_each_process, living, task_mm
 from kmemlab.process.vma import vma_pages
@@ -35,6 +35,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_dirty, PG_referenced
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY
 from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 
 PSS_SHIFT = 12
 DISK = "08:01"

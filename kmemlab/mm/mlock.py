@@ -11,7 +11,6 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import folio_add_lru, folio_evictable
 from kmemlab.mm.lru_list import folio_zone, lruvec_add_folio, lruvec_del_folio
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, set_page_flag_first, take_page_flag
-from kmemlab.mm.rmap_table import VM_LOCKED
 from kmemlab.mm.vm_event import (
     UNEVICTABLE_PGCULLED,
     UNEVICTABLE_PGMLOCKED,
@@ -22,6 +21,7 @@ from kmemlab.mm.vm_event import (
 from kmemlab.mm.vmstat import NR_MLOCK
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_active, PG_lru, PG_mlocked, PG_unevictable
+from kmemlab.types.vm_flags import VM_LOCKED
 
 
 @kernel("mm/mlock.c", "mlock_folio", formerly=("mlock_page", "mlock_vma_page"), left_out="batches: it is done at once")

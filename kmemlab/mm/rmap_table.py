@@ -13,8 +13,6 @@ from collections.abc import Callable
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.kernel import kernel
 
-VM_EXEC, VM_LOCKED = 0x4, 0x2000  # bits of vm_flags that reclaim looks at
-
 # Filled when modules are loaded, like the kernel's initcalls; not part of any machine's state.
 FOLIO_REFERENCED: list[Callable[[Mm, int], tuple[int, int]]] = []
 """(mm, pfn) → how many page tables have used the page (their accessed bits are cleared), and vm_flags of those."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory, give_anon_vma, take_anon_vma
-from kmemlab.process.mman import VM_ACCESS_FLAGS
 from kmemlab.process.proc_caches import free_object, new_object
 from kmemlab.process.vma import find_vma, find_vma_prev
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import list_add_tail, list_del, list_for_each
 from kmemlab.types.units import PAGE_SHIFT
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS
 
 
 @kernel("mm/rmap.c", "anon_vma_alloc", traced=False)

@@ -12,11 +12,11 @@ from kmemlab.mm.page_mapping import folio_mapping
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.process.i_mmap import vma_mapping, vmas_of_mapping
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory
-from kmemlab.process.mman import VM_SHARED
 from kmemlab.process.vma import linear_page_index
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pageflags import PG_dirty, PG_uptodate
 from kmemlab.types.pgtable import PAGE_DIRTY, PAGE_RW
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @invented("one of the laws", traced=False)

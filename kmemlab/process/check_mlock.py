@@ -10,12 +10,13 @@ from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.vmstat import NR_MLOCK
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory
-from kmemlab.process.mman import VM_LOCKED, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import present_ptes
 from kmemlab.process.vma import vma_pages
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pageflags import PG_lru, PG_mlocked, PG_unevictable
+from kmemlab.types.vm_flags import VM_LOCKED
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)

@@ -6,7 +6,6 @@ from typing import NoReturn
 
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.process.mm_struct import MM_ANONPAGES, MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_UNSTABLE
-from kmemlab.process.mman import VM_SHARED
 from kmemlab.process.task_struct import (
     TASK_UNINTERRUPTIBLE,
     Processes,
@@ -16,6 +15,7 @@ from kmemlab.process.task_struct import (
     task_mm,
 )
 from kmemlab.sim.kernel import invented
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)

@@ -16,7 +16,7 @@ from kmemlab.process.check_file_mapping import check_file_entry, check_file_page
 from kmemlab.process.check_mlock import check_mlock
 from kmemlab.process.check_vma import check_anon_vmas, check_vmas
 from kmemlab.process.mm_struct import MM_SWAPENTS, NR_MM_COUNTERS, MmStruct
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_WRITE, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import kernel_entries, next_level, pgd_order, present_ptes
 from kmemlab.process.rmap import mm_counter, page_anon_exclusive
 from kmemlab.process.task_struct import Processes, for_each_process
@@ -25,6 +25,7 @@ from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import invented
 from kmemlab.types.pgtable import PAGE_PRESENT, PAGE_RW, PGD, PMD, PTE, PUD
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS, VM_WRITE
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)

@@ -6,11 +6,11 @@ from typing import NoReturn
 
 from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.process.mm_struct import MmStruct, ProcessMemory
-from kmemlab.process.mman import VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 from kmemlab.process.vma import vma_pages
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import list_for_each
 from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.vm_flags import VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 
 
 @invented("a law is code beside the structure it speaks of", traced=False)

@@ -12,12 +12,13 @@ from kmemlab.mm.page_state import page_ref_inc
 from kmemlab.mm.swap_count import swap_duplicate
 from kmemlab.mm.swapops import pte_swp_clear_exclusive, pte_swp_exclusive, pte_to_swp_entry
 from kmemlab.process.mm_struct import MM_SWAPENTS, MmStruct, add_mm_counter
-from kmemlab.process.mman import VM_SHARED, is_cow_mapping, pte_present
+from kmemlab.process.mman import is_cow_mapping, pte_present
 from kmemlab.process.pgtable import present_ptes, pte_alloc
 from kmemlab.process.rmap import mm_counter, page_dup_anon_rmap, page_dup_file_rmap
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @kernel("mm/memory.c", "vma_needs_copy", left_out="devices' memory, userfaultfd", traced=False)

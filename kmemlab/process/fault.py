@@ -24,7 +24,6 @@ from kmemlab.process.fault_page import (
 )
 from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_LOCKED, VM_WRITE
 from kmemlab.process.overcommit import vm_enough_memory
 from kmemlab.process.task_struct import TaskStruct, fatal_signal_pending, processes_of
 from kmemlab.process.unmapped_area import MMAP_MIN_ADDR, RLIMIT_STACK
@@ -34,6 +33,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.trap_pf import X86_PF_INSTR, X86_PF_PROT, X86_PF_WRITE
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_LOCKED, VM_WRITE
 
 SIGBUS = 7
 SIGSEGV = 11

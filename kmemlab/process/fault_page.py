@@ -12,13 +12,13 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.page_state import set_page_flag
 from kmemlab.process.anon_vma import anon_vma_prepare
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_WRITE
 from kmemlab.process.pgtable import flush_tlb_mm_range
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.gfp import __GFP_COMP, GFP_HIGHUSER_MOVABLE
 from kmemlab.types.pageflags import PG_uptodate
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_WRITE
 
 FAULT_FLAG_WRITE = 0x01
 FAULT_FLAG_ALLOW_RETRY = 0x04

@@ -34,13 +34,14 @@ from kmemlab.process.fault_page import (
 from kmemlab.process.filemap_fault import filemap_fault, maybe_unlock_mmap_for_io, next_uptodate_page
 from kmemlab.process.i_mmap import vma_mapping
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, MmStruct, add_mm_counter
-from kmemlab.process.mman import VM_SHARED, vma_page_prot
+from kmemlab.process.mman import vma_page_prot
 from kmemlab.process.rmap import page_add_file_rmap, page_add_new_anon_rmap
 from kmemlab.process.vma import linear_page_index, vma_pages
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.pgtable import PAGE_DIRTY, PTE
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_SHARED
 
 FAULT_AROUND_PAGES = 16
 """fault_around_bytes: 64 KiB."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mlock import mlock_folio
-from kmemlab.mm.rmap_table import FOLIO_REFERENCED, VM_LOCKED
+from kmemlab.mm.rmap_table import FOLIO_REFERENCED
 from kmemlab.process.mm_struct import MmStruct
 from kmemlab.process.rmap_walk import mapped_entries
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.pgtable import PAGE_ACCESSED
+from kmemlab.types.vm_flags import VM_LOCKED
 
 
 @kernel("mm/rmap.c", "folio_referenced_one", left_out="huge pages; generations; idle page tracking")

@@ -11,7 +11,6 @@ from kmemlab.mm.context import TASK_COMM_LEN
 from kmemlab.process.anon_vma import anon_vma_clone
 from kmemlab.process.copy_page import copy_page_range
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_LOCKED, VM_STACK_FLAGS
 from kmemlab.process.mmap import new_vma, no_object
 from kmemlab.process.mmput import mmput
 from kmemlab.process.overcommit import accounted_pages, charge, init_user_reserve, vm_unacct_memory
@@ -36,6 +35,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import KmemlabError, OutOfMemory
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_LOCKED, VM_STACK_FLAGS
 
 PID_MAX = 32768
 RESERVED_PIDS = 300

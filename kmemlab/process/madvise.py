@@ -11,7 +11,7 @@ from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.lru import deactivate_page, folio_isolate_lru, folio_putback_lru, lru_add_drain
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_LOCKED, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.pgtable import flush_tlb_mm_range, present_ptes
 from kmemlab.process.vma import find_vma
 from kmemlab.process.zap import vm_normal_page, zap_pte_range
@@ -21,6 +21,7 @@ from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.pageflags import PG_lru, PG_referenced, PG_unevictable
 from kmemlab.types.pgtable import PAGE_ACCESSED
 from kmemlab.types.units import PAGE_SIZE, round_up
+from kmemlab.types.vm_flags import VM_LOCKED
 
 MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT = 4, 20, 21
 

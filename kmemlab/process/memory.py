@@ -31,7 +31,7 @@ from kmemlab.process.fault_page import (
 )
 from kmemlab.process.file_fault import do_fault, wp_page_shared
 from kmemlab.process.mm_struct import MM_ANONPAGES, MM_FILEPAGES, MmStruct, add_mm_counter
-from kmemlab.process.mman import VM_SHARED, pte_present, vm_get_page_prot
+from kmemlab.process.mman import pte_present, vm_get_page_prot
 from kmemlab.process.pgtable import flush_tlb_mm_range, pte_alloc
 from kmemlab.process.rmap import page_add_new_anon_rmap, page_anon_exclusive, page_move_anon_rmap, page_remove_rmap
 from kmemlab.process.swap_fault import do_swap_page
@@ -42,6 +42,7 @@ from kmemlab.types.gfp import __GFP_ZERO
 from kmemlab.types.pageflags import PG_lru
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @kernel("arch/x86/include/asm/pgtable.h", "ZERO_PAGE", formerly=("empty_zero_page",), traced=False)

@@ -28,7 +28,7 @@ from kmemlab.mm.swapops import (
     swp_type,
 )
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_WRITE, vm_get_page_prot
+from kmemlab.process.mman import vm_get_page_prot
 from kmemlab.process.pgtable import pte_offset_map
 from kmemlab.process.rmap import page_add_anon_rmap, page_add_file_rmap, page_anon_exclusive, page_remove_rmap
 from kmemlab.process.rmap_walk import mapped_entries, rmap_walk, vma_address
@@ -37,6 +37,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_anon_exclusive, PG_dirty
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PgtableLayout
 from kmemlab.types.units import PAGE_SHIFT
+from kmemlab.types.vm_flags import VM_WRITE
 
 
 @kernel("include/linux/swapops.h", "SWP_PFN_BITS", traced=False)

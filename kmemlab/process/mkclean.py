@@ -8,11 +8,11 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import set_entry
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.rmap_table import FOLIO_MKCLEAN
-from kmemlab.process.mman import VM_SHARED
 from kmemlab.process.rmap_walk import mapped_entries
 from kmemlab.process.try_to_unmap import ptep_clear_flush
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.pgtable import PAGE_DIRTY, PAGE_RW
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @kernel("mm/rmap.c", "page_vma_mkclean_one", left_out="huge pages", formerly=("page_mkclean_one",))

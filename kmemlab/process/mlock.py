@@ -13,7 +13,7 @@ from kmemlab.process.fault import mm_account_fault
 from kmemlab.process.fault_page import FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM
 from kmemlab.process.memory import handle_mm_fault
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_LOCKED, VM_SHARED, VM_WRITE, pte_present
+from kmemlab.process.mman import pte_present
 from kmemlab.process.mprotect import cut_out
 from kmemlab.process.pgtable import present_ptes, pte_offset_map
 from kmemlab.process.task_struct import current_task
@@ -24,6 +24,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.pgtable import PAGE_RW
 from kmemlab.types.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS, VM_LOCKED, VM_SHARED, VM_WRITE
 
 
 @kernel("mm/mlock.c", "do_mlock", formerly=("sys_mlock",), left_out="the limit: programs are root's", lock="mmap_lock")

@@ -17,15 +17,6 @@ from kmemlab.process.mman import (
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
-    VM_ACCOUNT,
-    VM_DATA_FLAGS,
-    VM_LOCKED,
-    VM_MAYEXEC,
-    VM_MAYREAD,
-    VM_MAYSHARE,
-    VM_MAYWRITE,
-    VM_NORESERVE,
-    VM_SHARED,
     calc_vm_prot_bits,
 )
 from kmemlab.process.overcommit import (
@@ -53,6 +44,17 @@ from kmemlab.process.zap import unmap_region
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.vm_flags import (
+    VM_ACCOUNT,
+    VM_DATA_FLAGS,
+    VM_LOCKED,
+    VM_MAYEXEC,
+    VM_MAYREAD,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
+    VM_NORESERVE,
+    VM_SHARED,
+)
 
 
 @kernel("mm/mmap.c", "do_mmap", left_out="shared memory; populating or locking at once", lock="mm->mmap_lock")

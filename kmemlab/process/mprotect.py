@@ -8,16 +8,7 @@ from __future__ import annotations
 from kmemlab.boot.pgtable import get_entry, set_entry
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct
-from kmemlab.process.mman import (
-    VM_ACCESS_FLAGS,
-    VM_ACCOUNT,
-    VM_NORESERVE,
-    VM_SHARED,
-    VM_WRITE,
-    calc_vm_prot_bits,
-    pte_present,
-    vma_page_prot,
-)
+from kmemlab.process.mman import calc_vm_prot_bits, pte_present, vma_page_prot
 from kmemlab.process.mmap import no_object, too_many_vmas
 from kmemlab.process.overcommit import charge, vm_unacct_memory
 from kmemlab.process.pgtable import flush_tlb_mm_range, present_ptes
@@ -29,6 +20,7 @@ from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import BadRequest, KmemlabError, OutOfMemory
 from kmemlab.types.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW, PAGE_SPECIAL
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE
 
 PTE_KEPT = PAGE_ACCESSED | PAGE_DIRTY | PAGE_SPECIAL
 """What change_protection leaves in an entry, besides the frame (_PAGE_CHG_MASK)."""

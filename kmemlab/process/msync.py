@@ -9,11 +9,12 @@ from __future__ import annotations
 from kmemlab.alloc.writeback import filemap_write_and_wait
 from kmemlab.process.i_mmap import vma_mapping
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import MS_ASYNC, MS_INVALIDATE, MS_SYNC, VM_SHARED
+from kmemlab.process.mman import MS_ASYNC, MS_INVALIDATE, MS_SYNC
 from kmemlab.process.vma import find_vma
 from kmemlab.sim.kernel import kernel
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.units import PAGE_SIZE, round_up
+from kmemlab.types.vm_flags import VM_SHARED
 
 
 @kernel("mm/msync.c", "sys_msync", left_out="the range: the whole file is written", lock="mm->mmap_lock")

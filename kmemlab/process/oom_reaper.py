@@ -20,11 +20,11 @@ from kmemlab.process.mm_struct import (
     MmStruct,
     get_mm_counter,
 )
-from kmemlab.process.mman import VM_SHARED
 from kmemlab.process.task_struct import Processes, TaskStruct, for_each_process, processes_of, task_mm
 from kmemlab.process.zap import zap_pte_range
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.units import KIB, PAGE_SIZE
+from kmemlab.types.vm_flags import VM_SHARED
 
 OOM_REAPER_DELAY = 2 * HZ
 

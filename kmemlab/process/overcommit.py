@@ -15,12 +15,12 @@ from kmemlab.mm.globals import Mm
 from kmemlab.mm.ratelimit import ratelimit
 from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE
 from kmemlab.process.task_struct import Processes, processes_of
 from kmemlab.process.vma import vma_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import OutOfMemory
 from kmemlab.types.units import PAGE_KIB
+from kmemlab.types.vm_flags import VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE
 
 OVERCOMMIT_GUESS, OVERCOMMIT_ALWAYS, OVERCOMMIT_NEVER = range(3)
 MOST_RESERVED_KIB = 1 << 17

@@ -13,7 +13,7 @@ from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_mapping import page_anon
 from kmemlab.mm.page_state import take_page_flag
 from kmemlab.mm.page_writeback import folio_mark_dirty
-from kmemlab.mm.rmap_table import TRY_TO_UNMAP, VM_LOCKED
+from kmemlab.mm.rmap_table import TRY_TO_UNMAP
 from kmemlab.mm.swap_count import swap_duplicate
 from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache
 from kmemlab.mm.swapops import pte_swp_mkexclusive, swp_entry_to_pte
@@ -32,6 +32,7 @@ from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.pageflags import PG_anon_exclusive
 from kmemlab.types.pgtable import PAGE_DIRTY
 from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.vm_flags import VM_LOCKED
 
 
 @kernel("mm/rmap.c", "try_to_unmap", left_out="migration; huge pages", lock="the page's lock")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from kmemlab.process.i_mmap import vma_link_file
 from kmemlab.process.mm_struct import MAX_MAP_COUNT, MmStruct, Vmas, give_slot, take_slot
-from kmemlab.process.mman import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 from kmemlab.process.proc_caches import free_object, new_object
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import TooLarge
 from kmemlab.types.units import PAGE_SHIFT
+from kmemlab.types.vm_flags import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 
 STACK_GUARD_GAP = 256 << PAGE_SHIFT
 """So many bytes below a stack nobody else may map: a stack that grows too far shall fault."""

@@ -27,7 +27,7 @@ from kmemlab.mm.page_io import swap_writepage  # noqa: F401 (it enters itself as
 from kmemlab.mm.page_mapping import folio_mapping, page_anon
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag, take_page_flag
 from kmemlab.mm.page_writeback import folio_clear_dirty_for_io
-from kmemlab.mm.rmap_table import VM_EXEC, VM_LOCKED, folio_referenced, try_to_unmap
+from kmemlab.mm.rmap_table import folio_referenced, try_to_unmap
 from kmemlab.mm.swap_range import swap_address_space
 from kmemlab.mm.swap_state import folio_free_swap, folio_swap_entry, folio_test_swapcache, vm_swap_full
 from kmemlab.mm.vm_event import (
@@ -57,6 +57,7 @@ from kmemlab.types.pageflags import (
     PG_workingset,
     PG_writeback,
 )
+from kmemlab.types.vm_flags import VM_EXEC, VM_LOCKED
 
 
 @kernel("mm/vmscan.c", "enum folio_references", formerly=("page_references",))

@@ -23,7 +23,7 @@ from kmemlab.mm.lruvec import (
 from kmemlab.mm.page_cache import remove_mapping_inner
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag
-from kmemlab.mm.rmap_table import FOLIO_REFERENCED, VM_EXEC, VM_LOCKED
+from kmemlab.mm.rmap_table import FOLIO_REFERENCED
 from kmemlab.mm.vm_event import (
     ALLOCSTALL,
     PAGEOUTRUN,
@@ -56,6 +56,7 @@ from kmemlab.types.errors import KmemlabError, OutOfMemory
 from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM, __GFP_MEMALLOC, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from kmemlab.types.pageflags import PG_active, PG_dirty, PG_referenced, PG_swapbacked
 from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.vm_flags import VM_EXEC, VM_LOCKED
 
 
 @pytest.fixture

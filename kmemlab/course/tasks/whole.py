@@ -23,13 +23,14 @@ from kmemlab.process.fault_page import VM_FAULT_WRITE, wp_page_reuse
 from kmemlab.process.file_fault import wp_page_shared
 from kmemlab.process.memory import do_wp_page, wp_page_copy
 from kmemlab.process.mm_struct import MmStruct
-from kmemlab.process.mman import MAP_SHARED, VM_SHARED
+from kmemlab.process.mman import MAP_SHARED
 from kmemlab.process.rmap import page_anon_exclusive, page_move_anon_rmap
 from kmemlab.process.zap import vm_normal_page
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.sim.timeline import Call, Timeline
 from kmemlab.types.errors import BadRequest, KmemlabError
 from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.vm_flags import VM_SHARED
 
 CHAPTER = "09_boot_to_reclaim"
 PRESET = "tiny-128m"
