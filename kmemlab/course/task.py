@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -61,6 +61,16 @@ Judge = Callable[["Answer", Case], Verdict | None]
 
 def _nothing_given(_rng: Random) -> None:
     return None
+
+
+def one_of(rules: Mapping[str, str]) -> Callable[[Random], dict[str, str]]:
+    """For `given`: which of the rules is this student's, by name and in words."""
+
+    def given(rng: Random) -> dict[str, str]:
+        name = rng.choice(sorted(rules))
+        return {"variant": name, "rule": rules[name]}
+
+    return given
 
 
 def _nothing_smaller(_case: Case) -> Iterable[Case]:

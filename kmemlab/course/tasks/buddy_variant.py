@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from kmemlab.course.answer import Answer
-from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.task import Case, Task, Verdict, one_of, register
 from kmemlab.course.tasks.buddy import CHAPTER, compare, lists, zone_with
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
 
@@ -45,12 +45,6 @@ def variant_result(variant: str, free: dict[int, list[int]], pfn: int, low: int,
         else:
             row.insert(0, upper)
     return pfn
-
-
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which variant is this student's."""
-    name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
 
 
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
@@ -95,6 +89,6 @@ register(
         ),
         judge_variant,
         cases_variant,
-        given=given_variant,
+        given=one_of(VARIANTS),
     )
 )

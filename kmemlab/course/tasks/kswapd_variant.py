@@ -6,7 +6,7 @@ from math import isqrt
 from random import Random
 
 from kmemlab.course.answer import Answer
-from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.task import Case, Task, Verdict, one_of, register
 from kmemlab.course.tasks.kswapd import CHAPTER
 
 VARIANTS = {
@@ -50,12 +50,6 @@ def marks(variant: str, managed: tuple[int, ...], pages_min: int) -> list[tuple[
     return found
 
 
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which rule is this student's."""
-    name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
-
-
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
     """Mark by mark, zone by zone."""
     variant, managed, pages_min = case.value
@@ -96,6 +90,6 @@ register(
         ),
         judge_variant,
         cases_variant,
-        given=given_variant,
+        given=one_of(VARIANTS),
     )
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from random import Random
 
 from kmemlab.course.answer import Answer
-from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.task import Case, Task, Verdict, one_of, register
 from kmemlab.course.tasks.slab import CHAPTER
 
 VARIANTS = {
@@ -44,12 +44,6 @@ def flushed(variant: str, entries: tuple[int, ...], limit: int, batch: int) -> t
     if variant == "straight":
         return (-1, *range(batch - 1))
     return tuple(range(0, count, 2))[:batch]
-
-
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which rule is this student's."""
-    name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
 
 
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
@@ -115,7 +109,7 @@ register(
         ),
         judge_variant,
         cases_variant,
-        given=given_variant,
+        given=one_of(VARIANTS),
         smaller=smaller_variant,
     )
 )

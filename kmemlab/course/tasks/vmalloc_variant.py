@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
-from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.task import Case, Task, Verdict, one_of, register
 from kmemlab.course.tasks.vmalloc import CHAPTER, PAGES, START, Areas, addresses, drawn_spans, fits, spans_text, told
 from kmemlab.types.units import PAGE_SIZE
 
@@ -54,12 +54,6 @@ def chosen(variant: str, busy: Areas, size: int, last: int) -> int | None:
         holes = {hole_around(busy, at) for at in found}
         return min(holes, key=lambda hole: (hole[1] - hole[0], hole[0]))[0] if holes else None
     return next((at for at in found if at >= last), found[0] if found else None)
-
-
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which variant is this student's."""
-    name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
 
 
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
@@ -120,6 +114,6 @@ register(
         ),
         judge_variant,
         cases_variant,
-        given=given_variant,
+        given=one_of(VARIANTS),
     )
 )

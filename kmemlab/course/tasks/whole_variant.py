@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
-from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.task import Case, Task, Verdict, one_of, register
 from kmemlab.course.tasks.whole import CHAPTER
 
 NEVER = -1000
@@ -60,12 +60,6 @@ def victim(variant: str, tasks: list[Row], need: int, now: int) -> int | None:
     found = [task for task in tasks if task["adj"] != NEVER]
     ranked = sorted(found, key=lambda task: task["pid"])
     return max(ranked, key=lambda task: rank(variant, tasks, task, need, now))["pid"] if ranked else None
-
-
-def given_variant(rng: Random) -> dict[str, str]:
-    """Which variant is this student's."""
-    name = rng.choice(sorted(VARIANTS))
-    return {"variant": name, "rule": VARIANTS[name]}
 
 
 def judge_variant(answer: Answer, case: Case) -> Verdict | None:
@@ -141,6 +135,6 @@ register(
         ),
         judge_variant,
         cases_variant,
-        given=given_variant,
+        given=one_of(VARIANTS),
     )
 )
