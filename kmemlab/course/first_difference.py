@@ -56,10 +56,10 @@ def first_difference(inside: Inside, answer: Answer) -> Player | None:
 
 def _calls(trial: Trial, first: int) -> Iterator[Place]:
     """The calls that are compared, of the commands from `first` on, in their order."""
-    seen = trial.inside.seen or trial.inside.function
+    watched = trial.inside.watched
     timeline = trial.machine.timeline
     for command in range(first, len(timeline.commands)):
-        yield from ((command, call) for call in walk(timeline.calls(command)) if call.function is seen)
+        yield from ((command, call) for call in walk(timeline.calls(command)) if call.function in watched)
 
 
 def _told(trial: Trial, place: Place) -> dict[str, Any]:

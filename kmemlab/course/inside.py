@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.task import Verdict
 from kmemlab.machine.machine import Machine
 from kmemlab.sim.column import Column
 from kmemlab.sim.hook import Function
@@ -23,8 +24,10 @@ from kmemlab.sim.livepatch import livepatch
 from kmemlab.sim.recording import RecordingColumn
 from kmemlab.sim.struct import structs_of
 from kmemlab.sim.timeline import Call, Timeline
+from kmemlab.types.errors import BadRequest, KmemlabError
 from kmemlab.views.panel import Panel
 
+GOES_ON = "the machine goes on as with the kernel's own"
 _LARGEST = 1 << 17  # cells of a column that is compared; larger ones (RAM) don't change alone
 
 
@@ -59,8 +62,8 @@ class Inside:
     """A machine on which an answer runs in a kernel function's place, and what is asked of it after boot.
 
     `patch` makes of the answer what takes the place, where that isn't the answer itself. `compared` tells what a call
-    of `seen` came to; `seen` is the function itself, if not given: another one, where calls of it are not recorded.
-    `every` is the number of steps between two looks at the whole state.
+    of `seen` came to; `seen` is the function itself, if not given: another one, where calls of it are not recorded, and
+    `also` are more of them. `every` is the number of steps between two looks at the whole state.
     """
 
     function: Function
@@ -70,14 +73,21 @@ class Inside:
     patch: Callable[[Machine, Answer], Function] = _itself
     compared: Callable[[Timeline, int, Call], dict[str, Any]] = effects
     seen: Function | None = None
+    also: tuple[Function, ...] = ()
     panel: Callable[[Machine, Call], Panel] | None = None
     folded: tuple[str, ...] = ()
     every: int = 10
 
     def __post_init__(self) -> None:
-        mark = registry.of(self.seen or self.function)
-        assert mark, "the function is one of the kernel's"
-        assert mark.traced, "calls of the function that is seen are recorded"
+        for function in self.watched:
+            mark = registry.of(function)
+            assert mark, "the function is one of the kernel's"
+            assert mark.traced, "calls of the functions that are seen are recorded"
+
+    @property
+    def watched(self) -> tuple[Function, ...]:
+        """The functions whose calls are compared."""
+        return (self.seen or self.function, *self.also)
 
     def steps(self, machine: Machine) -> Iterator[str]:
         """Boot the machine and do the work; yields what each step came to."""
@@ -124,6 +134,36 @@ def steps_alike(inside: Inside, answer: Answer) -> int | None:
         if told is None:
             return None
     return alike
+
+
+def survives(inside: Inside, answer: Answer) -> Verdict | None:
+    """Run both machines step by step: each step comes to the same; after some, and at the end, all laws hold."""
+    own, yours = Trial(inside, None), Trial(inside, answer)
+    last = ""
+    for number in count():
+        want, got = own.step(), yours.step()
+        if got != want:
+            return Verdict(GOES_ON, f"step {number} should be {want}, it was {_first_line(got)}")
+        if want is None or number % inside.every == 0:
+            try:
+                yours.machine.check()
+            except KmemlabError as error:
+                return Verdict(error.what, f"after {last}")
+        if want is None:
+            break
+        last = want
+    return None
+
+
+def whole(value: Any) -> int:
+    """An answer as a number; raises `BadRequest` for anything else: the kernel could not go on with it."""
+    if type(value) is not int:
+        raise BadRequest(f"{value!r} is no number", where="your function", remedy="return a whole number")
+    return value
+
+
+def _first_line(told: str | None) -> str:
+    return told.split("\n")[0] if told else "nothing"
 
 
 def _alike(own: list[Any], yours: list[Any]) -> bool:

@@ -132,11 +132,23 @@ class ClassicSections(Sections):
         return loads.load(f"{name}.section_mem_map", value)
 
     def _pfn_to_page(self, pfn: int, loads: Loads) -> int:
-        return self.section_mem_map(pfn >> self.pfn_section_shift, loads) + pfn * self.sizeof_page
+        return pfn_to_page(self, pfn, loads)
 
     def _page_to_pfn(self, page: int, loads: Loads) -> int:
-        number = page_to_section(self.layout, loads.load("page->flags", self.page_flags(page)))
-        return (page - self.section_mem_map(number, loads)) // self.sizeof_page
+        return page_to_pfn(self, page, loads)
+
+
+@kernel("include/asm-generic/memory_model.h", "__pfn_to_page")
+def pfn_to_page(model: ClassicSections, pfn: int, loads: Loads) -> int:
+    """The struct page of a page frame: its section says where the map lies."""
+    return model.section_mem_map(pfn >> model.pfn_section_shift, loads) + pfn * model.sizeof_page
+
+
+@kernel("include/asm-generic/memory_model.h", "__page_to_pfn")
+def page_to_pfn(model: ClassicSections, page: int, loads: Loads) -> int:
+    """The page frame of a struct page: the page itself says in which section's map it lies."""
+    number = page_to_section(model.layout, loads.load("page->flags", model.page_flags(page)))
+    return (page - model.section_mem_map(number, loads)) // model.sizeof_page
 
 
 @kernel("include/linux/mmzone.h", "CONFIG_SPARSEMEM_STATIC")

@@ -1,18 +1,27 @@
 """Chapter 04: from a page frame number to its struct page and back, in sections.
 
-The judge writes down the address of every struct page there is, and looks answers up in that list.
+The judge writes down the address of every struct page there is, and looks answers up in that list. In the last case
+the answer stands in a machine whose requests give struct pages and take them back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import Inside, ending, survives, whole
+from kmemlab.course.sparse_machine import Sections, SparseMachine, sections_of, struct_pages
 from kmemlab.course.task import Case, Task, Verdict, register
 from kmemlab.course.tasks.zones import CHAPTER
+from kmemlab.mm.memory_model import Loads
+from kmemlab.mm.sparsemem import ClassicSections, page_to_pfn, pfn_to_page
+from kmemlab.sim.hook import Function
+from kmemlab.sim.timeline import Call, Timeline
 
-Sections = list[int | None]  # where the struct pages of each section begin; None: the section has none
+MACHINE = "numa-2x4g"
 SECTIONS_PGSHIFT = 45  # where classic SPARSEMEM on x86-64 keeps the section in page->flags
 
 
@@ -55,11 +64,61 @@ def samples(pages: int, count: int, rng: Random) -> list[int]:
     return sorted(borders | {rng.randrange(count * pages) for _ in range(4)})
 
 
+# -- a machine ---------------------------------------------------------------------------------------------------------
+
+
+def with_machine(small: list[Case], rng: Random) -> list[Case]:
+    """The small cases, and a whole machine as the last and largest."""
+    text = f"a machine ({MACHINE}, classic SPARSEMEM) that boots and serves 120 requests by their struct pages"
+    return [*small, Case(text, rng.randrange(1 << 30), 1 << 20, points=len(small) // 2)]
+
+
+def converted(timeline: Timeline, command: int, call: Call) -> dict[str, Any]:
+    """What a conversion came to, as the kernel prints addresses and page frames."""
+    told = ending(timeline, command, call)
+    return {name: hex(value) if isinstance(value, int) else value for name, value in told.items()}
+
+
+def in_machine(function: Function, patched: Callable[[Answer], Function], case: Case) -> Inside | None:
+    """For the case that is a seed: the requests, step by step."""
+    if not isinstance(case.value, int):
+        return None
+    return Inside(
+        function, partial(SparseMachine, MACHINE), partial(struct_pages, seed=case.value),
+        patch=lambda _, answer: patched(answer), compared=converted,
+    )  # fmt: skip
+
+
+def patched_to_page(answer: Answer) -> Function:
+    """A function in the place of `__pfn_to_page`: the answer gets the map of every section."""
+
+    def to_page(model: ClassicSections, pfn: int, loads: Loads) -> int:
+        return whole(answer(pfn, sections_of(model), model.pages_per_section, model.sizeof_page))
+
+    return to_page
+
+
+def patched_to_pfn(answer: Answer) -> Function:
+    """A function in the place of `__page_to_pfn`: the answer gets the flags of the struct page, too."""
+
+    def to_pfn(model: ClassicSections, page: int, loads: Loads) -> int:
+        flags = model.page_flags(page)
+        return whole(answer(page, flags, sections_of(model), model.pages_per_section, model.sizeof_page))
+
+    return to_pfn
+
+
+inside_to_page = partial(in_machine, pfn_to_page, patched_to_page)
+inside_to_pfn = partial(in_machine, page_to_pfn, patched_to_pfn)
+
+
 # -- zones.pfn_to_page -------------------------------------------------------------------------------------------------
 
 
 def judge_pfn_to_page(answer: Answer, case: Case) -> Verdict | None:
     """Look each page frame up in the list of all struct pages; what isn't there has none."""
+    if inside := inside_to_page(case):
+        return survives(inside, answer)
     sections, pages, size, pfns = case.value
     known = every_page(sections, pages, size)
     for pfn in pfns:
@@ -76,12 +135,12 @@ def judge_pfn_to_page(answer: Answer, case: Case) -> Verdict | None:
 
 
 def cases_pfn_to_page(_given: None, rng: Random) -> list[Case]:
-    """Every layout with its page frames, and one beyond the end."""
+    """Every layout with its page frames, and one beyond the end; then a machine."""
     cases = []
     for number, (sections, pages, size) in enumerate(layouts(rng)):
         pfns = [*samples(pages, len(sections), rng), len(sections) * pages]
         cases.append(Case(told(sections, pages, size), (sections, pages, size, pfns), number))
-    return cases
+    return with_machine(cases, rng)
 
 
 register(
@@ -97,6 +156,8 @@ register(
         ),
         judge_pfn_to_page,
         cases_pfn_to_page,
+        inside=inside_to_page,
+        seconds=15.0,
     )
 )
 
@@ -106,6 +167,8 @@ register(
 
 def judge_page_to_pfn(answer: Answer, case: Case) -> Verdict | None:
     """There and back: the number that comes back is the one whose struct page it was."""
+    if inside := inside_to_pfn(case):
+        return survives(inside, answer)
     sections, pages, size, pfns, noise = case.value
     known = every_page(sections, pages, size)
     for pfn in pfns:
@@ -122,13 +185,13 @@ def judge_page_to_pfn(answer: Answer, case: Case) -> Verdict | None:
 
 
 def cases_page_to_pfn(_given: None, rng: Random) -> list[Case]:
-    """Every layout with its page frames; the flags hold other things, too."""
+    """Every layout with its page frames; the flags hold other things, too. Then a machine."""
     cases = []
     for number, (sections, pages, size) in enumerate(layouts(rng)):
         noise = rng.randrange(1, 1 << SECTIONS_PGSHIFT) if number > 1 else 0
         value: tuple[Any, ...] = (sections, pages, size, samples(pages, len(sections), rng), noise)
         cases.append(Case(told(sections, pages, size), value, number))
-    return cases
+    return with_machine(cases, rng)
 
 
 register(
@@ -144,5 +207,7 @@ register(
         ),
         judge_page_to_pfn,
         cases_page_to_pfn,
+        inside=inside_to_pfn,
+        seconds=15.0,
     )
 )
