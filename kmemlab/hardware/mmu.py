@@ -167,6 +167,7 @@ class Mmu(Struct):
         self.tlb.insert(address, size.bit_length() - 1, found.address & -size, rights, self.pcid)
         return found.address
 
+    @invented("the MMU is hardware", traced=False)
     def walk(self, address: int, access: int = 0) -> Translation:
         """What the tables in RAM say, whatever the TLB remembers. Marks entries accessed and dirty, as the CPU does.
 

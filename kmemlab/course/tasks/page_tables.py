@@ -1,7 +1,7 @@
 """Chapter 03: walk the page tables as the CPU does, and cut a range where the size of pages changes.
 
 A walk is judged by what was mapped, not by walking: each case lists its pages, and the tables are built from the list.
-The last cases let the answer work on the tables of booted machines.
+The last cases let the answer work on the tables of booted machines, and then walk for every access of programs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 from kmemlab.boot.pgtable import PageTables
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import survives
 from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.tasks.page_tables_programs import inside_programs
 from kmemlab.course.your_machine import CAPTURES, SHIPPED
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
@@ -92,7 +94,9 @@ def reader(entries: dict[int, int]) -> Callable[[int], int]:
 
 
 def judge_walk(answer: Answer, case: Case) -> Verdict | None:
-    """The outcome is that of the list of pages, or of a machine's memory."""
+    """The outcome is that of the list of pages, or of a machine's memory; programs run as with the CPU's own walk."""
+    if inside := inside_programs(case):
+        return survives(inside, answer)
     if isinstance(case.value, str):
         return walks_machine(answer, case.value)
     walk = case.value
@@ -203,10 +207,12 @@ def drawn_walk(rng: Random) -> Walk:
 
 
 def cases_walk(_given: None, rng: Random) -> list[Case]:
-    """One page first, then three; then the tables of two machines."""
+    """One page first, then three; then the tables of two machines, then programs."""
     cases = [walk_case(walk) for walk in [*WALKS, *(drawn_walk(rng) for _ in range(15))]]
     cases.append(Case(f"the page tables of {PRESET}, booted", PRESET, 10_000, points=4))
     cases.append(Case(f"the page tables of {SHIPPED}, a real machine", SHIPPED, 10_001, points=4))
+    programs = f"a machine ({PRESET}) whose programs write, read and fork, each access by your walk"
+    cases.append(Case(programs, rng.randrange(1 << 30), 1 << 20, points=12))
     return cases
 
 
@@ -234,7 +240,7 @@ def page_text(page: Page) -> str:
 
 def smaller_walk(case: Case) -> Iterator[Case]:
     """The same with a page less, with fewer rights asked for, or at the start of the page."""
-    if isinstance(case.value, str):
+    if not isinstance(case.value, Walk):
         return
     walk = case.value
     for at in range(len(walk.pages)):
@@ -260,5 +266,7 @@ register(
         judge_walk,
         cases_walk,
         smaller=smaller_walk,
+        inside=inside_programs,
+        seconds=15.0,
     )
 )
