@@ -1,8 +1,8 @@
 """Chapter 06: how many pages a slab gets, and a walk along a freelist that may have no end.
 
 The rule of `calculate_order` is told as a search through all (objects, waste, order), and by what a real machine's
-/proc/slabinfo says; freelists are built from the list of their objects. Only the last case of `slab.order` compares a
-machine with the same machine unpatched.
+/proc/slabinfo says; freelists are built from the list of their objects. Only the last cases compare a machine with the
+same machine unpatched.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from random import Random
 from kmemlab.alloc.kmem_cache import SlubParams
 from kmemlab.alloc.slab_geometry import calculate_order
 from kmemlab.course.answer import Answer
-from kmemlab.course.inside import Inside, ending
+from kmemlab.course.inside import Inside, ending, survives
 from kmemlab.course.task import Case, Task, Verdict, register
+from kmemlab.course.tasks.slab_watched import inside_watched
 from kmemlab.course.your_machine import CAPTURES, SHIPPED
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.slabinfo import slabinfo
@@ -207,7 +208,9 @@ def reader(memory: dict[int, int], random: int) -> Callable[[int], int]:
 
 
 def judge_walk(answer: Answer, case: Case) -> Verdict | None:
-    """Each object once, in order, and whether the list comes back to one of them."""
+    """Each object once, in order, and whether the list comes back to one of them; then a machine."""
+    if inside := inside_watched(case):
+        return survives(inside, answer)
     chain, random = case.value
     numbers, back = chain
     first = BASE + SIZE * numbers[0] if numbers else 0
@@ -234,7 +237,7 @@ def judge_walk(answer: Answer, case: Case) -> Verdict | None:
 
 
 def cases_walk(_given: None, rng: Random) -> list[Case]:
-    """Empty, short, unmixed; then circles: of one, of all, and with a way in."""
+    """Empty, short, unmixed; then circles: of one, of all, and with a way in; then a machine."""
     plain: list[tuple[Chain, int]] = [
         (((), -1), 0),
         (((0,), -1), 0),
@@ -248,7 +251,9 @@ def cases_walk(_given: None, rng: Random) -> list[Case]:
         for back in (-1, rng.randrange(length)):
             numbers = tuple(rng.sample(range(64), length))
             plain.append(((numbers, back), rng.randrange(1 << 40, 1 << 63)))
-    return [walk_case(chain, random) for chain, random in plain]
+    text = f"a machine ({PRESET}, slub_debug=F) that walks a freelist each time an object comes back"
+    whole = Case(text, rng.randrange(1 << 30), 1 << 20, points=len(plain) // 2)
+    return [*(walk_case(chain, random) for chain, random in plain), whole]
 
 
 def walk_case(chain: Chain, random: int) -> Case:
@@ -262,6 +267,8 @@ def walk_case(chain: Chain, random: int) -> Case:
 
 def smaller_walk(case: Case) -> Iterable[Case]:
     """Without mixing, or with the first object left out."""
+    if isinstance(case.value, int):
+        return
     (numbers, back), random = case.value
     if random:
         yield walk_case((numbers, back), 0)
@@ -284,5 +291,7 @@ register(
         judge_walk,
         cases_walk,
         smaller=smaller_walk,
+        inside=inside_watched,
+        seconds=15.0,
     )
 )
