@@ -1,6 +1,7 @@
 """Chapter 05: how fragmented is a zone? Two indices to compute, and three real machines to judge.
 
-The machines are real: each text is what one of them printed while it was at work, or before.
+The machines are real: each text is what one of them printed while it was at work, or before. Only the last case of the
+indices runs a machine, which asks the answer before it compacts a zone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from random import Random
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.inside import survives
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.buddy import CHAPTER
+from kmemlab.course.tasks.buddy import CHAPTER, PRESET
+from kmemlab.course.tasks.buddy_compaction import inside_compaction
 from kmemlab.course.your_machine import CAPTURES
 
 ORDERS = 11
@@ -39,7 +42,9 @@ def thousandths(nr_free: tuple[int, ...], order: int) -> tuple[int, int]:
 
 
 def judge_index(answer: Answer, case: Case) -> Verdict | None:
-    """One of the two numbers."""
+    """One of the two numbers; then a machine."""
+    if inside := inside_compaction(case):
+        return survives(inside, answer)
     nr_free, order, part = case.value
     got, want = answer(list(nr_free), order), thousandths(nr_free, order)
     if not isinstance(got, tuple) or len(got) != 2:
@@ -51,7 +56,7 @@ def judge_index(answer: Answer, case: Case) -> Verdict | None:
 
 
 def cases_index(_given: None, rng: Random) -> list[Case]:
-    """A few blocks by hand, lines of real machines, and drawn ones."""
+    """A few blocks by hand, lines of real machines, drawn ones, and a machine."""
     few = [
         ((0,) * ORDERS, 0), ((4,) + (0,) * 10, 0), ((4,) + (0,) * 10, 1), ((64,) + (0,) * 10, 2),
         ((2, 1, 1) + (0,) * 8, 1), ((7, 3, 1) + (0,) * 8, 4), ((0, 0, 3, 0, 1) + (0,) * 6, 3),
@@ -61,7 +66,7 @@ def cases_index(_given: None, rng: Random) -> list[Case]:
     ]
     drawn = [(tuple(rng.randrange(300 >> at) if at < 6 else 0 for at in range(ORDERS)), 6) for _ in range(3)]
     names = ("unusable", "fragmentation")
-    return [
+    cases = [
         Case(
             f"{names[part]} of {' '.join(map(str, counts))} at order {order}",
             (counts, order, part),
@@ -70,6 +75,8 @@ def cases_index(_given: None, rng: Random) -> list[Case]:
         for counts, order in few + real + drawn
         for part in (0, 1)
     ]
+    text = f"a machine ({PRESET}) that lacks large blocks, and asks your function whether to make some"
+    return [*cases, Case(text, rng.randrange(1 << 30), 1 << 20, points=len(cases) // 2)]
 
 
 # -- buddy.fragmented --------------------------------------------------------------------------------------------------
@@ -180,6 +187,8 @@ register(
         ),
         judge_index,
         cases_index,
+        inside=inside_compaction,
+        seconds=15.0,
     )
 )
 register(
