@@ -9,12 +9,14 @@ from typing import Any
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.task import Case, Task, Verdict, register
-from kmemlab.course.tasks.kswapd import CHAPTER, in_short_machine, survives, under_pressure
+from kmemlab.course.tasks.kswapd import CHAPTER, in_short_machine, lru_panel, survives, under_pressure
 from kmemlab.course.your_machine import CAPTURES
 from kmemlab.reclaim.scan_count import fractions
+from kmemlab.reclaim.shrink_node import shrink_lruvec
 
 # -- kswapd.shares -----------------------------------------------------------------------------------------------------
 
+LISTS = ("shrink_inactive_list", "shrink_active_list")  # each is one step for a player
 PAIR = "the function returns a pair of whole numbers: the share of anonymous memory, and that of files"
 PRICE = "with no trouble on either side the shares are swappiness and 200 - swappiness"
 TROUBLE = "each kind's share is its price divided by the trouble that it made, the sum of both added to each"
@@ -68,7 +70,8 @@ register(
         ),
         judge_shares,
         cases_shares,
-        inside=in_short_machine(fractions),
+        # fractions is too small to be recorded: what differs is which lists are looked at.
+        inside=in_short_machine(fractions, seen=shrink_lruvec, panel=lru_panel, folded=LISTS),
         seconds=60.0,
     )
 )
