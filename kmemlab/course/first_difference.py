@@ -28,7 +28,7 @@ _MOST = 8  # of what differs
 def first_difference(inside: Inside, answer: Answer) -> Player | None:
     """A player of the first call that differs, opened where it does; None where no call differs."""
     start = 0
-    if inside.patch is Inside.patch:
+    if inside.comparable:
         alike = steps_alike(inside, answer)
         if alike is None:
             return None

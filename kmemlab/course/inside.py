@@ -61,9 +61,11 @@ def ending(_timeline: Timeline, _command: int, call: Call) -> dict[str, Any]:
 class Inside:
     """A machine on which an answer runs in a kernel function's place, and what is asked of it after boot.
 
-    `patch` makes of the answer what takes the place, where that isn't the answer itself. `compared` tells what a call
-    of `seen` came to; `seen` is the function itself, if not given: another one, where calls of it are not recorded, and
-    `also` are more of them. `every` is the number of steps between two looks at the whole state.
+    `patch` makes of the answer what takes the place, where that isn't the answer itself; `exact` says that it writes
+    just what the kernel's own would, so that the whole state can be compared, as it can where an answer itself stands.
+    `compared` tells what a call of `seen` came to; `seen` is the function itself, if not given: another one, where
+    calls of it are not recorded, and `also` are more of them. `every` is the number of steps between two looks at the
+    whole state.
     """
 
     function: Function
@@ -76,6 +78,7 @@ class Inside:
     also: tuple[Function, ...] = ()
     panel: Callable[[Machine, Call], Panel] | None = None
     folded: tuple[str, ...] = ()
+    exact: bool = False
     every: int = 10
 
     def __post_init__(self) -> None:
@@ -88,6 +91,11 @@ class Inside:
     def watched(self) -> tuple[Function, ...]:
         """The functions whose calls are compared."""
         return (self.seen or self.function, *self.also)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a right answer leaves the whole state as the kernel's own function does."""
+        return self.exact or self.patch is Inside.patch
 
     def steps(self, machine: Machine) -> Iterator[str]:
         """Boot the machine and do the work; yields what each step came to."""

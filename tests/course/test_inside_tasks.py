@@ -12,12 +12,13 @@ import pytest
 
 from kmemlab.course.answer import Answer
 from kmemlab.course.desk import difference, start
-from kmemlab.course.inside import GOES_ON, Inside, survives
+from kmemlab.course.inside import GOES_ON, Inside, steps_alike, survives
 from kmemlab.course.sparse_machine import SparseMachine, sections_of, struct_pages
 from kmemlab.course.task import Case
 from kmemlab.course.tasks import load_all
 from kmemlab.course.tasks.zones_models import SECTIONS_PGSHIFT, every_page
 from kmemlab.mm.extfrag import fragmentation_index
+from kmemlab.reclaim.scan_count import fractions
 from kmemlab.sim.livepatch import livepatch
 from tests.course.judged import ADA, wrong
 from tests.course.test_buddy_zone_tasks import indices
@@ -87,9 +88,26 @@ CASES: list[tuple[str, Any, str]] = [
 ]
 
 
+RIGHT: dict[str, Any] = {
+    "zones.pfn_to_page": to_page,
+    "zones.page_to_pfn": to_pfn,
+    "page_tables.walk": walking(),
+    "slab.kmalloc_index": index_with(),
+    "slab.walk": walk_with(),
+    "buddy.index": indices(),
+}
+
+
 @pytest.fixture(autouse=True)
 def as_ada() -> None:
     start(student="ada")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_answer_leaves_the_whole_machine_as_it_is_without(name: str) -> None:
+    inside = machine_of(name)
+    assert inside.comparable
+    assert steps_alike(inside, Answer(RIGHT[name])) is None
 
 
 @pytest.mark.parametrize(("name", "answer", "call"), CASES, ids=[case[0] for case in CASES])
@@ -107,6 +125,26 @@ def test_only_the_machine_catches_it_and_the_player_opens_there(name: str, answe
     rows = step.changed
     assert any(row.startswith("   yours") for row in rows)
     assert f"your {answer.__name__}" in player.text()
+
+
+def test_a_share_that_is_wrong_under_pressure_is_seen_in_what_is_scanned() -> None:
+    def favours_files(swappiness: int, anon_cost: int, file_cost: int) -> tuple[int, int]:
+        anon, file = fractions.original(swappiness, anon_cost, file_cost)  # type: ignore[attr-defined]
+        return (anon // 4 if anon_cost > 100 else anon), file
+
+    player = difference("kswapd.shares", favours_files)
+    step = player.steps[player.opened]
+    assert "shrink_lruvec" in "\n".join(step.stack)
+    assert step.said.startswith("The first difference. `shrink_")
+    assert any(row in ("inactive file", "inactive anon") for row in step.changed)
+
+
+def test_each_implement_task_of_linux_runs_in_a_machine() -> None:
+    """But for the variants, whose rules Linux doesn't have, and the warm-up, for which nothing has booted."""
+    rules = ("variant", "array_cache", "frame")
+    for task in load_all():
+        machines = [task.inside(case) for case in cases_of(task.name)] if task.kind == "implement" else []
+        assert any(machines) == (task.kind == "implement" and task.name.split(".")[1] not in rules), task.name
 
 
 # -- what each machine asks of an answer -------------------------------------------------------------------------------

@@ -85,4 +85,5 @@ def inside_compaction(case: Case) -> Inside | None:
     return Inside(
         fragmentation_index, partial(Machine, PRESET), partial(lacking, seed=case.value),
         patch=lambda _, answer: patched_index(answer), compared=judged, seen=compaction_suitable, also=(extfrag_index,),
+        exact=True,
     )  # fmt: skip

@@ -131,5 +131,5 @@ def inside_programs(case: Case) -> Inside | None:
         return None
     return Inside(
         Mmu.walk, partial(Machine, PRESET), partial(programs, seed=case.value),
-        patch=lambda _, answer: patched_walk(answer), compared=accessed, seen=user_access,
+        patch=lambda _, answer: patched_walk(answer), compared=accessed, seen=user_access, exact=True,
     )  # fmt: skip

@@ -99,7 +99,7 @@ def inside_machine(case: Case) -> Inside | None:
         return None
     return Inside(
         kmalloc_slab, partial(Machine, PRESET), partial(kmallocs, seed=case.value),
-        patch=lambda _, answer: patched_slab(answer), compared=taken, seen=kmalloc,
+        patch=lambda _, answer: patched_slab(answer), compared=taken, seen=kmalloc, exact=True,
     )  # fmt: skip
 
 

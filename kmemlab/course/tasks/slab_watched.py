@@ -100,5 +100,5 @@ def inside_watched(case: Case) -> Inside | None:
     doubting = replace(spec, cmdline=f"{spec.cmdline} slub_debug=F")
     return Inside(
         on_freelist, partial(Machine, doubting), partial(doubted, seed=case.value),
-        patch=lambda _, answer: patched_on_freelist(answer), compared=found_there,
+        patch=lambda _, answer: patched_on_freelist(answer), compared=found_there, exact=True,
     )  # fmt: skip

@@ -85,7 +85,7 @@ def in_machine(function: Function, patched: Callable[[Answer], Function], case: 
         return None
     return Inside(
         function, partial(SparseMachine, MACHINE), partial(struct_pages, seed=case.value),
-        patch=lambda _, answer: patched(answer), compared=converted,
+        patch=lambda _, answer: patched(answer), compared=converted, exact=True,
     )  # fmt: skip
 
 
