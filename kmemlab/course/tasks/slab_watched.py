@@ -23,7 +23,7 @@ from kmemlab.sim.timeline import Call, Timeline
 from kmemlab.types.errors import BadRequest, DoubleFree
 
 PRESET = "tiny-128m"
-CACHES = {"packet": 64, "session": 200}  # of a driver, with the size of their objects
+CACHES = {"packet": 64, "ticket": 200}  # of a driver, with the size of their objects
 
 
 def doubted(machine: Machine, seed: int, steps: int = 150) -> Iterator[str]:
