@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.pressure_tasks import TraceTasks
 from kmemlab.machine.pressure_work import Content, Kind, Step
-from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, SavedState
+from kmemlab.machine.saved_state import KPF_ACTIVE, KPF_ANON, KPF_LRU, KPF_PRIVATE, SavedState
 from kmemlab.mm.address_space import MAX_MAPPINGS, address_space_init, filemap_get_folio
 from kmemlab.mm.context import set_task_comm
 from kmemlab.mm.globals import Mm
@@ -49,7 +49,14 @@ from kmemlab.types.pageflags import (
 )
 
 # Bits of /proc/kpageflags and the page flags that they tell of; dirty pages of files can't be told from others' here.
-OLD_FLAGS = {2: PG_referenced, 3: PG_uptodate, 6: PG_active, 14: PG_swapbacked, 18: PG_unevictable, 33: PG_mlocked}
+OLD_FLAGS = {
+    2: PG_referenced,
+    3: PG_uptodate,
+    KPF_ACTIVE: PG_active,
+    14: PG_swapbacked,
+    18: PG_unevictable,
+    33: PG_mlocked,
+}
 OLD_FILES = "before the trace"
 NO_VMAS = NR_ANON_VMAS  # the anon_vma of the trace's programs: no page table is found by it
 
@@ -85,6 +92,8 @@ class PressureModel:
             for pfn in range(start, min(start + pages, mm.page.max_pfn)):
                 mm.page.flags[pfn] = flags
                 self.put_old_page(pfn, bool(bits >> KPF_ANON & 1))
+                # A page with buffers, in use: a block of a mounted file system's own, which holds it until it goes.
+                mm.page.refcount[pfn] += bits >> KPF_PRIVATE & bits >> KPF_ACTIVE & ~bits >> KPF_ANON & 1
 
     def put_old_page(self, pfn: int, anon: bool) -> None:
         """Put one page on its list; of which file it is, nobody knows."""

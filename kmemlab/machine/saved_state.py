@@ -19,7 +19,7 @@ from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadCapture
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 
-KPF_LRU, KPF_SLAB, KPF_BUDDY, KPF_MMAP, KPF_ANON = 5, 7, 10, 11, 12
+KPF_LRU, KPF_ACTIVE, KPF_SLAB, KPF_BUDDY, KPF_MMAP, KPF_ANON, KPF_PRIVATE = 5, 6, 7, 10, 11, 12, 35
 ZoneKey = tuple[int, str]  # node, name
 
 _TYPE_LINE = re.compile(r"Node +(\d+), zone +(\w+), type +(\w+) +([>\d ]+)")
