@@ -82,11 +82,20 @@ def result_of(name: str, answer: Any, student: Student) -> CheckResult:
     return judge_answer(task, answer, _given(task, student), student.rng(f"{task.name}/public"))
 
 
-def difference(name: str, answer: Any) -> Player:
+def difference(name: str, answer: Any) -> Player | None:
     """The first call at which a machine with the answer in it leaves the kernel's own way, as a step in the player.
 
-    Raises `BadRequest` for a task that runs in no machine, and where the machine does the same with the answer.
+    Where the machine does the same with the answer it says so, and there is no step to see. Raises `BadRequest` for a
+    task that runs in no machine, for one that is not solved yet, and for an answer that comes to no end.
     """
+    player = _first_difference(name, answer)
+    if player is None:
+        print("The machine does the same with your answer as with the kernel's own function.")
+        print(f'check("{name}", …) tries it on small cases, too.')
+    return player
+
+
+def _first_difference(name: str, answer: Any) -> Player | None:
     task = load_all().find(name)
     where = f'difference("{name}", …)'
     if unsolved(answer):
@@ -97,19 +106,12 @@ def difference(name: str, answer: Any) -> Player:
     try:
         with deadline(MOST_SECONDS):
             found = (first_difference(inside, Answer(answer)) for _, inside in machines)
-            player = next((player for player in found if player), None)
+            return next((player for player in found if player), None)
     except TimeIsUp:
         raise BadRequest(
             f"the machine was still running after {MOST_SECONDS:g} s", where=where,
             remedy="if your answer has a loop: does each turn come nearer to its end?",
         ) from None  # fmt: skip
-    if player is None:
-        raise BadRequest(
-            "the machine does the same with your answer as with the kernel's own",
-            where=where,
-            remedy=f'check("{name}", …) tries it on small cases, too',
-        )
-    return player
 
 
 def _machines(task: Task, student: Student) -> list[tuple[Case, Inside]]:
@@ -124,7 +126,8 @@ def _show_difference(name: str, answer: Any) -> None:
         from IPython.display import display
 
         with suppress(KmemlabError):
-            display(difference(name, answer))  # type: ignore[no-untyped-call]
+            if player := _first_difference(name, answer):
+                display(player)  # type: ignore[no-untyped-call]
 
 
 def hint(name: str) -> None:

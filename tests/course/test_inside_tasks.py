@@ -119,6 +119,7 @@ def test_only_the_machine_catches_it_and_the_player_opens_there(name: str, answe
     assert 0 < result.points < load_all().find(name).points
     assert "\n" not in (result.verdict.seen if result.verdict else "")
     player = difference(name, answer)
+    assert player is not None
     step = player.steps[player.opened]
     assert "first difference" in step.said
     assert call in "\n".join(step.stack)
@@ -133,6 +134,7 @@ def test_a_share_that_is_wrong_under_pressure_is_seen_in_what_is_scanned() -> No
         return (anon // 4 if anon_cost > 100 else anon), file
 
     player = difference("kswapd.shares", favours_files)
+    assert player is not None
     step = player.steps[player.opened]
     assert "shrink_lruvec" in "\n".join(step.stack)
     assert step.said.startswith("The first difference. `shrink_")
