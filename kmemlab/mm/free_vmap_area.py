@@ -63,9 +63,7 @@ def find_vmap_lowest_match(areas: VmapAreas, size: int, align: int, vstart: int,
 
 
 @invented("the last part of find_vmap_lowest_match")
-def roll_back(
-    areas: VmapAreas, node: int, size: int, align: int, vstart: int, length: int
-) -> tuple[int, int, bool]:
+def roll_back(areas: VmapAreas, node: int, size: int, align: int, vstart: int, length: int) -> tuple[int, int, bool]:
     """Climb until an area has room, or one's right subtree may; gives where to go on, from where, and if it is found.
 
     It comes to that only when `vstart` or the alignment rules out what looked large enough.

@@ -11,14 +11,16 @@ import pytest
 from kmemlab.alloc.alloc_vmap_area import purge_vmap_area_lazy_inner
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.alloc.vm_map_ram import vb_alloc
-from kmemlab.alloc.vmap_pages import vmap_small_pages_range_noflush
+from kmemlab.alloc.vmalloc import vmalloc_inner, vmalloc_node
+from kmemlab.alloc.vmap_pages import vmap_small_pages_range_noflush, vunmap_range
 from kmemlab.hardware.mmu import PageFault
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.context import SYSTEM_SCHEDULING, preempt_disable, preempt_enable
+from kmemlab.mm.page_free import page_zone
 from kmemlab.mm.vmalloc import find_vm_area, is_vmalloc_addr
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory
-from kmemlab.types.gfp import __GFP_HIGHMEM, GFP_KERNEL
+from kmemlab.types.gfp import __GFP_HIGHMEM, __GFP_ZERO, GFP_KERNEL
 from kmemlab.types.pgtable import PMD, PTE
 from tests.boot.captures import MACHINES
 
@@ -442,3 +444,33 @@ def test_before_vmalloc_init_there_are_no_addresses() -> None:
     box = Machine.boot("tiny-128m", until="mem_init")
     with pytest.raises(BadRequest, match="no addresses yet"):
         box.vmalloc(PAGE)
+
+
+def test_pages_may_be_asked_for_from_one_node() -> None:
+    box = machine("numa-2x4g")
+    mm = box.kernel.mm
+    for nid in (0, 1):
+        address = vmalloc_node(mm, 8 * PAGE, nid, "a_test")
+        zones = [page_zone(mm, box.vmalloc_to_pfn(address + nth * PAGE) or 0) for nth in range(8)]
+        assert {zone.node for zone in zones if zone} == {nid}
+
+
+def test_flags_choose_what_the_pages_are() -> None:
+    box = machine()
+    mm = box.kernel.mm
+    dirty = box.alloc_pages(GFP_KERNEL)
+    box.kernel.boot.ram.write(dirty << 12, 0xDEAD)
+    box.free_pages(dirty)
+    address = vmalloc_inner(mm, PAGE, GFP_KERNEL | __GFP_ZERO, "a_test")
+    assert box.load(address) == 0
+
+
+def test_a_range_that_is_unmapped_faults_at_once() -> None:
+    box = machine()
+    address = box.vmalloc(4 * PAGE)
+    box.store(address + PAGE, 7)
+    vunmap_range(box.kernel.mm, address + PAGE, address + 2 * PAGE)
+    with pytest.raises(PageFault):
+        box.load(address + PAGE)
+    box.store(address, 1)
+    box.store(address + 2 * PAGE, 1)
