@@ -8,8 +8,8 @@ from collections.abc import Callable
 from kmemlab.mm.zone import Zone
 from kmemlab.sim.journal import Command
 from kmemlab.sim.timeline import Call
-from kmemlab.types import gfp as flags
 from kmemlab.types.e820_type import e820_type_text
+from kmemlab.types.gfp import gfp_text
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
 from kmemlab.types.units import PAGE_SHIFT, U64_MAX, size_text
 from kmemlab.views.phrases_compaction import COMPACTION_EFFECTS, COMPACTION_ENTRIES
@@ -376,15 +376,6 @@ def note_of(t: Told) -> str:
         elif isinstance(value, (int, str)) and not isinstance(value, bool):
             parts.append(f"{name} {_plain(value)}")
     return ", ".join(parts[:3])
-
-
-def gfp_text(gfp: int) -> str:
-    """The name of a set of GFP flags, or its number.
-
-    >>> gfp_text(flags.GFP_KERNEL), gfp_text(1 << 30)
-    ('GFP_KERNEL', '0x40000000')
-    """
-    return next((name for name, value in vars(flags).items() if name.startswith("GFP_") and value == gfp), hex(gfp))
 
 
 def command_text(command: Command) -> str:
