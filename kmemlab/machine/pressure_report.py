@@ -129,24 +129,12 @@ def replay_pressure(trace: str | Path) -> PressureReport:
     started = time.perf_counter()
     source = Trace(trace)
     check_policy(source, "pressure")
-    state = read_saved_state(source.folder / "before")
     skipped = SkippedLines()
+    window = list(source.window(skipped))
     machine = booted(source)
     mm = machine.kernel.mm
-    total, events = 0, []
-    for inside, event in source.window(skipped):
-        total += 1
-        if inside and event.cpu < len(mm.numa.cpu_to_node):
-            events.append(event)
-    types = pageblock_types(state, first_types(events, mm.page.pageblock_order))
-    free = free_page_map(memory_of_saved(state, types))
-    waiting = waiting_in_pcp(events, free, mm.page.pageblock_order)
-    put_in_state(mm, state, types, waiting)
-    reader = WorkReader(events, bytearray(not pages for pages in free))
-    for event in waiting:
-        reader.forget(event.fields[0], event.fields[1])
-    steps = reader.steps()
-    run = PressureReplay(PressureModel(machine.kernel.processes, state), steps)
+    events = [event for inside, event in window if inside and event.cpu < len(mm.numa.cpu_to_node)]
+    run = put_in_place(machine, source, events)
     run.run()
     samples = (
         (at.mark, at.time, at.free, source.linux_free(at.mark)) for at in run.curve if at.mark.startswith("samples/")
@@ -155,7 +143,7 @@ def replay_pressure(trace: str | Path) -> PressureReport:
     marks = tuple(sum(zone.watermark[mark] for zone in zones) for mark in range(3))
     return PressureReport(
         source.name,
-        total,
+        len(window),
         time.perf_counter() - started,
         skipped.count,
         tuple(skipped.told),
@@ -164,7 +152,7 @@ def replay_pressure(trace: str | Path) -> PressureReport:
         tuple(run.curve),
         (marks[0], marks[1], marks[2]),
         tuple(run.wakeups),
-        linux_wakeups(events, steps),
+        linux_wakeups(events, run.steps),
         {
             "reclaimed": run.reclaimed(),
             "reclaimed_real": linux_reclaimed(events),
@@ -175,6 +163,21 @@ def replay_pressure(trace: str | Path) -> PressureReport:
             "found_in_cache": run.model.hits,
         },
     )
+
+
+@invented("a part of replay_pressure")
+def put_in_place(machine: Machine, source: Trace, events: Sequence[TraceEvent]) -> PressureReplay:
+    """The machine in the state in which the trace begins, and the trace's work, ready to go."""
+    mm = machine.kernel.mm
+    state = read_saved_state(source.folder / "before")
+    types = pageblock_types(state, first_types(events, mm.page.pageblock_order))
+    free = free_page_map(memory_of_saved(state, types))
+    waiting = waiting_in_pcp(events, free, mm.page.pageblock_order)
+    put_in_state(mm, state, types, waiting)
+    reader = WorkReader(events, bytearray(not pages for pages in free))
+    for event in waiting:
+        reader.forget(event.fields[0], event.fields[1])
+    return PressureReplay(PressureModel(machine.kernel.processes, state), reader.steps())
 
 
 @invented("a part of replay_pressure")
