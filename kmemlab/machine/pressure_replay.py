@@ -40,7 +40,7 @@ from kmemlab.sim.livepatch import livepatch
 
 MOST_RUNS = 17  # of kswapd between two steps: one that can do nothing gives up after 16
 
-# What reclaim costs, in seconds of a CPU of 3 GHz under virtualization that writes a trace: a page taken off its list,
+# What reclaim costs, in seconds of a CPU that QEMU emulates and that writes a trace: a page taken off its list,
 # judged and put back or freed; a page written to swap; a batch, which takes locks and asks shrinkers.
 PAGE_TIME, WRITE_TIME, BATCH_TIME = 5.3e-6, 30e-6, 15e-6
 PAUSE = 0.0001  # what is longer between two steps is a wait, or another thread's turn, and not the work's own time
