@@ -32,7 +32,7 @@ def move_freelist_head(zone: Zone, head: int, pfn: int) -> None:
     The list is a ring, so moving its head turns it: head → a → b → pfn → c becomes head → pfn → c → a → b.
     """
     lru = zone.page.lru
-    if pfn != head and lru.next[pfn] != head:
+    if pfn != head:
         list_del(lru, head)
         list_add_tail(lru, head, pfn)
 
@@ -41,7 +41,7 @@ def move_freelist_head(zone: Zone, head: int, pfn: int) -> None:
 def move_freelist_tail(zone: Zone, head: int, pfn: int) -> None:
     """Turn a free list so that it ends with a block: what was not looked at yet, from the front on, is next."""
     lru = zone.page.lru
-    if pfn != head and lru.prev[pfn] != head:
+    if pfn != head:
         list_del(lru, head)
         list_add(lru, head, pfn)
 

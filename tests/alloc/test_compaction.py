@@ -306,9 +306,15 @@ def test_turning_a_free_list():
     assert list(list_for_each(zone.page.lru, head)) == ring[5:] + ring[:5]
     move_freelist_tail(zone, head, ring[3])
     assert list(list_for_each(zone.page.lru, head)) == ring[4:] + ring[:4]
-    for same in (head, ring[3]):
-        move_freelist_tail(zone, head, same)
-        move_freelist_head(zone, head, same)
+    for turn in (move_freelist_head, move_freelist_tail):
+        turn(zone, head, head)  # no block was looked at
+    assert list(list_for_each(zone.page.lru, head)) == ring[4:] + ring[:4]
+    move_freelist_head(zone, head, ring[4])  # it begins so already
+    move_freelist_tail(zone, head, ring[3])  # it ends so already
+    assert list(list_for_each(zone.page.lru, head)) == ring[4:] + ring[:4]
+    move_freelist_head(zone, head, ring[3])  # the last block comes to the front
+    assert list(list_for_each(zone.page.lru, head)) == ring[3:] + ring[:3]
+    move_freelist_tail(zone, head, ring[3])  # and the first one to the end
     assert list(list_for_each(zone.page.lru, head)) == ring[4:] + ring[:4]
     machine.check()
 
