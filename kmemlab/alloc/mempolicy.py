@@ -8,6 +8,8 @@ from typing import TypeAlias
 from kmemlab.boot.numa import nodes_of
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.mempolicy import interleave_nodes
+from kmemlab.mm.page_free import page_zone
+from kmemlab.mm.vm_event import NUMA_INTERLEAVE_HIT
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.units import MIB, PAGE_SHIFT
@@ -36,6 +38,12 @@ def numa_default_policy(mm: Mm) -> None:
     mm.mempolicy.interleave = 0
 
 
+@kernel("include/linux/topology.h", "numa_node_id", traced=False)
+def numa_node_id(mm: Mm) -> int:
+    """The node of the CPU that runs."""
+    return mm.numa.cpu_to_node[mm.current.cpu]
+
+
 @invented("C's policy_node, and numa_node_id for the local policy", traced=False)
 def policy_node(mm: Mm, nid: int = NUMA_NO_NODE) -> int:
     """The node to ask: the one that was named, or the one that the policy names."""
@@ -43,8 +51,18 @@ def policy_node(mm: Mm, nid: int = NUMA_NO_NODE) -> int:
         return nid
     if mm.mempolicy.interleave:
         return interleave_nodes(mm.mempolicy)
-    node: int = mm.numa.cpu_to_node[mm.current.cpu]
-    return node
+    return numa_node_id(mm)
+
+
+@invented("C's alloc_pages and alloc_page_interleave, with boot's allocator, too", traced=False)
+def policy_alloc(mm: Mm, gfp: int, order: int, alloc: AllocPages) -> int | None:
+    """A block for a caller who names no node, or None; counted if it comes from the node whose turn it is."""
+    nid = policy_node(mm)
+    pfn = alloc(mm, gfp, order, nid)
+    zone = page_zone(mm, pfn) if pfn is not None and mm.mempolicy.interleave else None
+    if zone is not None and zone.node == nid:
+        zone.vm_numa_event[NUMA_INTERLEAVE_HIT] += 1
+    return pfn
 
 
 @invented("the arithmetic of alloc_pages_bulk_array_mempolicy", traced=False)

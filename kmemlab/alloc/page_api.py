@@ -9,14 +9,15 @@ alloc_pages_bulk                   many single pages       free_unref_page_list
 from __future__ import annotations
 
 from kmemlab.alloc.freelist import gfp_migratetype, gfp_zone, node_zonelist, zone_statistics
-from kmemlab.alloc.mempolicy import AllocPages
+from kmemlab.alloc.mempolicy import AllocPages, policy_alloc
 from kmemlab.alloc.page_address import lowmem_page_address
 from kmemlab.alloc.page_alloc import alloc_pages_inner, current_gfp_context, might_alloc
 from kmemlab.alloc.prep_page import prep_new_page, split_page
 from kmemlab.boot.address_space import pa
+from kmemlab.mm.buddy import FPI_TO_TAIL
 from kmemlab.mm.context import CPU
 from kmemlab.mm.globals import GFP_ALLOWED_MASK, Mm
-from kmemlab.mm.page_free import free_pages_inner, page_zone
+from kmemlab.mm.page_free import free_pages_inner, free_pages_ok, free_pages_prepare, held_zone, page_zone
 from kmemlab.mm.pcp import rmqueue_pcplist_inner
 from kmemlab.mm.per_cpu_pages import pcp_list
 from kmemlab.mm.vm_event import PGALLOC
@@ -29,16 +30,10 @@ from kmemlab.types.gfp import __GFP_COMP, __GFP_HIGHMEM, __GFP_ZERO
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE, get_order, round_up
 
 
-@kernel("include/linux/topology.h", "numa_node_id", traced=False)
-def numa_node_id(mm: Mm) -> int:
-    """The node of the CPU that runs."""
-    return mm.numa.cpu_to_node[mm.current.cpu]
-
-
-@kernel("include/linux/gfp.h", "alloc_pages", left_out="memory policies")
+@kernel("mm/mempolicy.c", "alloc_pages", left_out="policies other than the local one and boot's interleave")
 def alloc_pages(mm: Mm, gfp: int, order: int) -> int | None:
     """A block of 2**order pages, as near to the running CPU as can be; its first page frame, or None."""
-    return alloc_pages_inner(mm, gfp, order, numa_node_id(mm))
+    return policy_alloc(mm, gfp, order, alloc_pages_inner)
 
 
 @kernel("include/linux/gfp.h", "alloc_page")
@@ -92,8 +87,10 @@ def alloc_pages_exact(mm: Mm, size: int, gfp: int) -> int:
     if addr:
         pfn = virt_to_page(mm, addr)
         split_page(mm.page, pfn, order)
-        for tail in range(pfn + (round_up(size, PAGE_SIZE) >> PAGE_SHIFT), pfn + (1 << order)):
-            free_pages_inner(mm, tail, 0)
+        zone = held_zone(mm, pfn, 0)
+        for surplus in range(pfn + (round_up(size, PAGE_SIZE) >> PAGE_SHIFT), pfn + (1 << order)):
+            free_pages_prepare(mm, zone, surplus, 0)
+            free_pages_ok(mm, zone, surplus, 0, FPI_TO_TAIL)  # not soon used again: its buddies may come, too
     return addr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmemlab.alloc.mempolicy import policy_alloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_common import account_slab, construct, kmalloc_fix_flags
 from kmemlab.alloc.slab_pages import PG_SLAB_MASK, prep_compound_page, slab_nid, slab_order
@@ -17,8 +18,10 @@ from kmemlab.types.config import NUMA_NO_NODE
 def alloc_slab_page(cache: SlubCache, gfp: int, node: int, order: int) -> int | None:
     """Take a block of pages for a slab, each of which knows the first one and has contents from now on."""
     pages, mm = cache.pages, cache.common.mm
-    nid = mm.numa.cpu_to_node[mm.current.cpu] if node == NUMA_NO_NODE else node
-    slab = alloc_pages_inner(mm, gfp, order, nid)
+    if node == NUMA_NO_NODE:
+        slab = policy_alloc(mm, gfp, order, alloc_pages_inner)
+    else:
+        slab = alloc_pages_inner(mm, gfp, order, node)
     if slab is None:
         return None
     prep_compound_page(pages, slab, order)

@@ -9,7 +9,7 @@ A failure on the way gives back what there is: vfree does it, as it would later.
 
 from __future__ import annotations
 
-from kmemlab.alloc.mempolicy import AllocPages, nodes_in_bulk, policy_node
+from kmemlab.alloc.mempolicy import AllocPages, nodes_in_bulk, policy_alloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.alloc.page_api import alloc_pages_bulk
 from kmemlab.alloc.prep_page import split_page
@@ -60,7 +60,7 @@ def vm_area_alloc_pages(
             if len(got) < wanted:
                 break
     while len(pfns) < nr_pages:
-        pfn = alloc(mm, gfp, order, policy_node(mm, nid))
+        pfn = policy_alloc(mm, gfp, order, alloc) if nid == NUMA_NO_NODE else alloc(mm, gfp, order, nid)
         if pfn is None:
             break
         if order:

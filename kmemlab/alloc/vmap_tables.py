@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator
 from functools import partial
 
-from kmemlab.alloc.mempolicy import policy_node
+from kmemlab.alloc.mempolicy import policy_alloc
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.boot.pgtable import PageTables, pgd_offset, set_entry, table_alloc
 from kmemlab.mm.globals import Mm
@@ -29,7 +29,7 @@ def pte_alloc_one_kernel(mm: Mm) -> int:
 
     Only tables of programs are counted as such in /proc/meminfo, and those of level pmd, for which C has one function.
     """
-    pfn = alloc_pages_inner(mm, GFP_PGTABLE_KERNEL, 0, policy_node(mm))
+    pfn = policy_alloc(mm, GFP_PGTABLE_KERNEL, 0, alloc_pages_inner)
     if pfn is None:
         raise OutOfMemory(
             "there is no page for a page table", where="pte_alloc_kernel", remedy="free some pages, or map less"

@@ -13,7 +13,9 @@ from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.page_free import free_unref_page_list, put_page
 from kmemlab.mm.page_state import page_ref_inc
+from kmemlab.mm.pcp import drain_all_pages
 from kmemlab.mm.vm_event import PGALLOC
+from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory
 from kmemlab.types.gfp import __GFP_COMP, __GFP_ZERO, GFP_HIGHUSER, GFP_KERNEL
 from kmemlab.types.units import PAGE_SIZE
@@ -105,6 +107,15 @@ def test_exact_sizes(machine: Machine, size: int) -> None:
     machine.check()
     machine.free_pages_exact(address, size)
     assert owned(machine) == before
+
+
+def test_what_an_exact_size_does_not_need_goes_to_the_buddy_at_once(machine: Machine) -> None:
+    mm, zone = machine.kernel.mm, machine.zone("DMA32")
+    drain_all_pages(mm)
+    free = zone.vm_stat[NR_FREE_PAGES]
+    machine.alloc_pages_exact(5 * PAGE_SIZE, GFP_KERNEL)
+    assert sum(zone.per_cpu_pageset.count) + zone.vm_stat[NR_FREE_PAGES] == free - 5
+    assert sum(zone.per_cpu_pageset.count) % 8 == 0  # there are whole blocks on this CPU's lists, no single pages
 
 
 def test_many_at_once_come_from_the_front_of_the_list(machine: Machine) -> None:
