@@ -168,7 +168,7 @@ def krealloc(common: SlabCommon, address: int, size: int, gfp: int, caller: int 
         return ZERO_SIZE_PTR
     room = ksize(common, address)
     if room >= size:
-        if gfp & gfp_bits.__GFP_ZERO:
+        if common.init_on_alloc or gfp & gfp_bits.__GFP_ZERO:
             memset(common.pages, address + size, 0, room - size)
         return address
     larger = kmalloc(common, size, gfp, NUMA_NO_NODE, caller)

@@ -60,12 +60,12 @@ def free_block(cache: SlabCache, objects: tuple[int, ...], nid: int) -> list[int
 def surplus_slabs(cache: SlabCache, nid: int) -> list[int]:
     """Take free slabs off their list, from its tail, while the node has more free objects than it may keep."""
     nodes, n = cache.state.nodes, get_node(cache, nid)
-    surplus = []
+    surplus: list[int] = []
     while nodes.free_objects[n] > nodes.free_limit[n]:
         slab = take_last_free(cache, nid)
         if slab is None:
             break
-        surplus.append(slab)
+        surplus.insert(0, slab)  # C puts each before the others: what is found last is destroyed first
     return surplus
 
 

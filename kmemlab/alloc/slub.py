@@ -275,16 +275,23 @@ def free_bulk(cache: SlubCache, objects: tuple[int, ...], caller: int) -> int:
 
 @kernel("mm/slub.c", "build_detached_freelist", left_out="the list itself: they are chained when they are pushed")
 def build_detached_freelist(cache: SlubCache, objects: list[int]) -> tuple[int, tuple[int, ...], list[int]]:
-    """From the last object on, those of its slab, passing over at most two others: (slab, they, what is left)."""
+    """From the last object on, those of its slab, passing over at most two others: (slab, they, what is left).
+
+    They come in the order in which they are pushed: the last object of all will be the first to be handed out. An
+    object that is passed over changes places with the one that was taken before it.
+    """
     pages = cache.pages
     slab = virt_to_slab(pages, objects[-1]) or 0
-    same, others, lookahead = [objects[-1]], 0, 3
+    same, lookahead = [objects[-1]], 3
     left = objects[:-1]
+    end = len(left)
     for at in range(len(left) - 1, -1, -1):
         if virt_to_slab(pages, left[at]) == slab:
-            same.append(left.pop(at))
+            same.append(left[at])
+            end -= 1
+            left[at], left[end] = left[end], left[at]
             continue
-        others += 1
-        if others == lookahead:
+        lookahead -= 1
+        if not lookahead:
             break
-    return slab, tuple(same), left
+    return slab, tuple(reversed(same)), left[:end]

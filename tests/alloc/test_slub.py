@@ -18,6 +18,7 @@ from kmemlab.alloc.slab_common import (
 from kmemlab.alloc.slab_create import find_mergeable, kmem_cache_create, kmem_cache_destroy, kmem_cache_shrink
 from kmemlab.alloc.slab_memory import KernelMemory, read_memory, write_memory
 from kmemlab.alloc.slab_pages import slab_address, slab_nid, virt_to_slab
+from kmemlab.alloc.slub import build_detached_freelist
 from kmemlab.alloc.slub_def import SlubCache
 from kmemlab.alloc.slub_freelist import get_freepointer
 from kmemlab.alloc.slub_partial import slabs_on
@@ -227,6 +228,24 @@ def test_many_at_a_time_are_what_one_after_the_other_are() -> None:
     assert at_once.nr_held == 0
     check_slab(at_once.common)
     assert set(kmem_cache_alloc_bulk(at_once, GFP_KERNEL, 48)) >= set(singles)  # all of the same three slabs
+
+
+def test_what_is_freed_at_once_comes_back_last_one_first() -> None:
+    cache = new_cache(small().kernel.slab)
+    for chosen in (take(cache, 3), take(cache, 5)):  # on this CPU's slab
+        kmem_cache_free_bulk(cache, tuple(chosen))
+        assert take(cache, len(chosen)) == chosen[::-1]
+
+
+def test_those_of_one_slab_are_freed_together_and_change_places_with_others() -> None:
+    cache = new_cache(small().kernel.slab)
+    held = take(cache, 48)  # three slabs
+    a, b, c = ([obj for obj in held if virt_to_slab(cache.pages, obj) == slab] for slab in dict.fromkeys(
+        virt_to_slab(cache.pages, obj) for obj in held))  # fmt: skip
+    slab, same, left = build_detached_freelist(cache, [a[0], b[1], c[2], a[3]])
+    assert (slab, same, left) == (virt_to_slab(cache.pages, a[0]), (a[0], a[3]), [c[2], b[1]])
+    # After three others it looks no further.
+    assert build_detached_freelist(cache, [a[0], b[0], b[1], b[2], a[1]])[1:] == ((a[1],), [a[0], b[0], b[1], b[2]])
 
 
 def test_without_memory_nothing_is_given_and_nothing_is_lost() -> None:
