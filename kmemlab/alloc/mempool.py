@@ -159,7 +159,12 @@ def mempool_destroy(pools: Mempools, pool: Mempool) -> None:
     mempool_exit(pools, pool)
 
 
-@kernel("mm/mempool.c", "mempool_resize", left_out="races", lock="pool->lock")
+@kernel(
+    "mm/mempool.c",
+    "mempool_resize",
+    left_out="races; who waits finds new elements when its 5 seconds are over: here it is woken at once",
+    lock="pool->lock",
+)
 def mempool_resize(pools: Mempools, pool: Mempool, new_min_nr: int) -> None:
     """Set more or fewer elements aside. What can't be had now, later frees will put there."""
     if new_min_nr > MOST_ELEMENTS:
@@ -178,6 +183,7 @@ def mempool_resize(pools: Mempools, pool: Mempool, new_min_nr: int) -> None:
             if element is None:
                 break
             add_element(pools, pool, element)
+            wake_up(pool.wait)
     pool.short = max(0, pool.min_nr - pool.curr_nr - pool.nr_out)
 
 

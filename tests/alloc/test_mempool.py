@@ -155,6 +155,19 @@ def test_wrong_frees_are_told(machine: Machine) -> None:
         machine.mempool_create(1000)
 
 
+def test_who_waits_hears_of_it_when_the_pool_grows() -> None:
+    machine = machine_of()
+    pool = machine.mempool_create(1)
+    machine.fail_below(times=-1)
+    machine.mempool_alloc(pool)
+    with pytest.raises(MustWait):
+        machine.mempool_alloc(pool)
+    machine.fail_below(times=0)
+    machine.mempool_resize(pool, 2)
+    check_mempools(machine.kernel.mempools)
+    assert not machine.kernel.mempools.pools[pool].wait.count
+
+
 @pytest.mark.parametrize("gfp", [GFP_KERNEL, GFP_HIGHUSER])
 def test_a_write_into_the_reserve_is_found(gfp: int) -> None:
     machine = machine_of()
