@@ -97,8 +97,12 @@ def look_round(mm: Mm, pgdat: PglistData) -> int:
 
 @kernel("mm/compaction.c", "kcompactd", left_out="the thread: each jiffy its loop is gone through at most once")
 def kcompactd(mm: Mm, pgdat: PglistData) -> None:
-    """What the node's daemon does this jiffy: sleep on; or, woken or after half a second, what it was asked."""
-    if not pgdat.kcompactd_awake and mm.current.jiffies < pgdat.kcompactd_wakes_at:
+    """What the node's daemon does this jiffy: sleep on; or, woken or after half a second, what it was asked.
+
+    With vm.compaction_proactiveness 0 it sleeps until it is woken.
+    """
+    looks_round = mm.sysctl_compaction_proactiveness and mm.current.jiffies >= pgdat.kcompactd_wakes_at
+    if not pgdat.kcompactd_awake and not looks_round:
         return
     timeout = KCOMPACTD_TIMEOUT
     with running_as(mm, f"kcompactd{pgdat.node_id}", PF_KTHREAD):
