@@ -32,7 +32,12 @@ from kmemlab.mm.compaction_defer import (
     compaction_restarting,
     defer_compaction,
 )
-from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable, is_via_compact_memory
+from kmemlab.mm.compaction_suitable import (
+    CompactResult,
+    compaction_suitable,
+    gfp_compaction_allowed,
+    is_via_compact_memory,
+)
 from kmemlab.mm.context import PF_KTHREAD
 from kmemlab.mm.fallback import can_steal_fallback, find_suitable_fallback
 from kmemlab.mm.globals import Mm
@@ -47,7 +52,7 @@ from kmemlab.mm.zonelist import for_each_zone_zonelist
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.sim.list_head import init_list_head
 from kmemlab.types.errno import ENOMEM
-from kmemlab.types.gfp import __GFP_IO, GFP_KERNEL
+from kmemlab.types.gfp import GFP_KERNEL
 
 
 @invented("C has the struct on the stack of whoever compacts", traced=False)
@@ -251,7 +256,7 @@ def try_to_compact_pages(
     """Compact the zones that a request may use, best first, until it should succeed; what it came to, and perhaps a
     block that is nobody else's. Zones in which it failed lately are passed over, unless it tries its hardest."""
     best, captured = CompactResult.SKIPPED, None
-    if not gfp & __GFP_IO:
+    if not gfp_compaction_allowed(gfp):
         return best, captured
     highest = gfp_zone(mm, gfp)
     for zone in for_each_zone_zonelist(mm, node_zonelist(mm, nid, gfp), highest):

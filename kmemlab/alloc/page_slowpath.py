@@ -14,7 +14,7 @@ from kmemlab.alloc.direct_compact import CompactAttempts, alloc_pages_direct_com
 from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist
 from kmemlab.alloc.warn_alloc import warn_alloc
 from kmemlab.mm.compact_control import INIT_COMPACT_PRIORITY
-from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable_inner
+from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable_inner, gfp_compaction_allowed
 from kmemlab.mm.context import PF_DUMPCORE, PF_MEMALLOC, Context
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.highatomic import unreserve_highatomic_pageblock
@@ -37,7 +37,7 @@ from kmemlab.mm.zone_watermark_ok import (
     wmark_pages,
     zone_watermark_ok_inner,
 )
-from kmemlab.mm.zonelist import for_each_zone_zonelist
+from kmemlab.mm.zonelist import first_zones_zonelist, for_each_zone_zonelist
 from kmemlab.reclaim.scan_control import zone_reclaimable_pages
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import MustWait
@@ -46,7 +46,6 @@ from kmemlab.types.gfp import (
     __GFP_DIRECT_RECLAIM,
     __GFP_HARDWALL,
     __GFP_HIGH,
-    __GFP_IO,
     __GFP_KSWAPD_RECLAIM,
     __GFP_MEMALLOC,
     __GFP_NOFAIL,
@@ -214,12 +213,12 @@ def retry_until_hopeless(
         if pfn is not None or gfp & __GFP_NORETRY:
             return pfn
         costly = order > PAGE_ALLOC_COSTLY_ORDER
-        if costly and not (gfp & __GFP_RETRY_MAYFAIL and gfp & __GFP_IO):
+        if costly and not (gfp & __GFP_RETRY_MAYFAIL and gfp_compaction_allowed(gfp)):
             return None
         no_progress_loops = 0 if progress and not costly else no_progress_loops + 1
         if should_reclaim_retry(mm, gfp, order, alloc_flags, nid, no_progress_loops):
             continue
-        if progress and order and gfp & __GFP_IO:
+        if progress and order and gfp_compaction_allowed(gfp):
             reclaim_may_help = compaction_zonelist_suitable(mm, gfp, order, alloc_flags, nid)
             if should_compact_retry(order, attempts, reclaim_may_help):
                 continue
@@ -242,7 +241,8 @@ def compact_first(
     """Compact before reclaim: pages are often free, only not in a row. And what can't move later had better get a block
     where others were moved away than one of a movable pageblock. A block, and whether the request fails at once."""
     costly = order > PAGE_ALLOC_COSTLY_ORDER
-    if not gfp & __GFP_DIRECT_RECLAIM or not gfp & __GFP_IO or gfp_pfmemalloc_flags(mm.current, gfp):
+    allowed = gfp & __GFP_DIRECT_RECLAIM and gfp_compaction_allowed(gfp)
+    if not allowed or gfp_pfmemalloc_flags(mm.current, gfp):
         return None, False
     if not costly and (order == 0 or gfp_migratetype(mm, gfp) == MIGRATE_MOVABLE):
         return None, False
@@ -264,11 +264,12 @@ def alloc_pages_slowpath(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     if gfp & __GFP_DIRECT_RECLAIM:
         gfp &= ~__GFP_ATOMIC  # who can wait has no right to the reserves of those who can't
     alloc_flags = gfp_to_alloc_flags(gfp, order)
-    if alloc_flags & ALLOC_KSWAPD:
+    # Where no zone may serve the request, nobody could free anything for it.
+    hopeless = first_zones_zonelist(mm, node_zonelist(mm, nid, gfp), gfp_zone(mm, gfp)) is None
+    if alloc_flags & ALLOC_KSWAPD and not hopeless:
         wake_all_kswapds(mm, gfp, order, nid)
-    pfn = get_page_from_freelist(mm, gfp, order, alloc_flags, nid)
-    attempts, hopeless = CompactAttempts(), False
-    if pfn is None:
+    pfn, attempts = get_page_from_freelist(mm, gfp, order, alloc_flags, nid), CompactAttempts()
+    if pfn is None and not hopeless:
         pfn, hopeless = compact_first(mm, gfp, order, alloc_flags, nid, attempts)
     if pfn is None and not hopeless:
         pfn = retry_until_hopeless(mm, gfp, order, alloc_flags, nid, attempts)

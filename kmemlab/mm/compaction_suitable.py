@@ -13,6 +13,7 @@ from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_LOW, WMARK_MIN, Zone
 from kmemlab.mm.zone_watermark_ok import ALLOC_WMARK_MASK, wmark_pages, zone_watermark_ok, zone_watermark_ok_inner
 from kmemlab.sim.kernel import kernel
+from kmemlab.types.gfp import __GFP_IO
 
 EXTFRAG_THRESHOLD = 500
 
@@ -39,6 +40,12 @@ class CompactResult(IntEnum):
 def compact_gap(order: int) -> int:
     """How many free pages compaction needs to work with: twice the block."""
     return 2 << order
+
+
+@kernel("include/linux/gfp.h", "gfp_compaction_allowed", traced=False)
+def gfp_compaction_allowed(gfp: int) -> bool:
+    """Whether pages may be moved for a request: who must not begin I/O could wait for ever."""
+    return bool(gfp & __GFP_IO)
 
 
 @kernel("mm/compaction.c", "is_via_compact_memory", traced=False)

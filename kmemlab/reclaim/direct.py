@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable
+from kmemlab.mm.compaction_suitable import CompactResult, compact_gap, compaction_suitable, gfp_compaction_allowed
 from kmemlab.mm.context import HZ, PF_KTHREAD, PF_MEMALLOC_NOFS, PF_MEMALLOC_NOIO
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES
@@ -16,8 +16,8 @@ from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.mm.reclaim_table import TRY_TO_FREE_PAGES
 from kmemlab.mm.vm_event import ALLOCSTALL, PGSCAN_DIRECT_THROTTLE
 from kmemlab.mm.wait import io_schedule
-from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_MIN, Zone
-from kmemlab.mm.zone_watermark_ok import wmark_pages
+from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_MIN, Zone
+from kmemlab.mm.zone_watermark_ok import wmark_pages, zone_watermark_ok
 from kmemlab.mm.zonelist import for_each_zone_zonelist
 from kmemlab.reclaim.scan_control import DEF_PRIORITY, ScanControl, zone_reclaimable_pages
 from kmemlab.reclaim.scan_count import snapshot_refaults
@@ -82,8 +82,14 @@ def throttle_direct_reclaim(mm: Mm, sc: ScanControl, nid: int) -> None:
 
 @kernel("mm/vmscan.c", "compaction_ready", traced=False)
 def compaction_ready(zone: Zone, sc: ScanControl) -> bool:
-    """Whether a large block can be had of the zone without freeing more."""
-    return compaction_suitable(zone, sc.order, sc.reclaim_idx) in (CompactResult.SUCCESS, CompactResult.CONTINUE)
+    """Whether a large block can be had of the zone without freeing more: now, or by compaction with pages to spare."""
+    if not gfp_compaction_allowed(sc.gfp_mask):
+        return False
+    suitable = compaction_suitable(zone, sc.order, sc.reclaim_idx)
+    spare = wmark_pages(zone, WMARK_HIGH) + compact_gap(sc.order)
+    return suitable is CompactResult.SUCCESS or (
+        suitable is CompactResult.CONTINUE and zone_watermark_ok(zone, 0, spare, sc.reclaim_idx, 0)
+    )
 
 
 @kernel("mm/vmscan.c", "shrink_zones", formerly=("shrink_caches",), left_out="cpusets; buffer heads in low memory")

@@ -5,7 +5,7 @@ shrink_node ─▶ prepare_scan_count ─▶ shrink_lruvec ─▶ shrink_slab �
 
 from __future__ import annotations
 
-from kmemlab.mm.compaction_suitable import CompactResult, compact_gap, compaction_suitable
+from kmemlab.mm.compaction_suitable import CompactResult, compact_gap, compaction_suitable, gfp_compaction_allowed
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lruvec import (
     EVICTABLE_LRUS,
@@ -96,7 +96,8 @@ def scan_on(nr: list[int], targets: tuple[int, ...]) -> bool:
 @kernel("mm/vmscan.c", "in_reclaim_compaction", traced=False)
 def in_reclaim_compaction(sc: ScanControl) -> bool:
     """Whether pages are freed to make a block of."""
-    return sc.order > 0 and (sc.order > PAGE_ALLOC_COSTLY_ORDER or sc.priority < DEF_PRIORITY - 2)
+    large = sc.order > 0 and (sc.order > PAGE_ALLOC_COSTLY_ORDER or sc.priority < DEF_PRIORITY - 2)
+    return large and gfp_compaction_allowed(sc.gfp_mask)
 
 
 @kernel("mm/vmscan.c", "should_continue_reclaim")
