@@ -22,7 +22,7 @@ from kmemlab.mm.folio_batch import (
 )
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru_list import lruvec_add_folio, lruvec_add_folio_tail, lruvec_del_folio
-from kmemlab.mm.page_free import put_page
+from kmemlab.mm.page_free import put_page, release_pages
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, page_ref_inc, set_page_flag, take_page_flag
 from kmemlab.mm.vm_event import PGACTIVATE, PGDEACTIVATE, PGROTATED, UNEVICTABLE_PGCULLED, UNEVICTABLE_PGRESCUED
 from kmemlab.mm.workingset import workingset_activation
@@ -134,8 +134,7 @@ def folio_batch_move_lru(mm: Mm, cpu: int, kind: int) -> None:
         if kind == LRU_ADD or page_has_flag(page, pfn, PG_lru):
             MOVES[kind](mm, pfn)
             set_page_flag(page, pfn, PG_lru)
-    for pfn in folios:
-        put_page(mm, pfn)
+    release_pages(mm, folios)
 
 
 @kernel("mm/swap.c", "folio_batch_add_and_move", left_out="large folios, for which nobody waits")

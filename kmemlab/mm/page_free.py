@@ -129,6 +129,21 @@ def put_page(mm: Mm, pfn: int) -> None:
         free_pages_inner(mm, pfn, max(mm.page.owned[pfn] - 1, 0))
 
 
+@kernel(
+    "mm/swap.c", "release_pages", left_out="pages of devices; large pages wait for nobody, but are freed one by one"
+)
+def release_pages(mm: Mm, pfns: Sequence[int]) -> None:
+    """Drop a reference on each of many pages; those that nobody refers to any more go together, the last one first."""
+    page, to_free = mm.page, []
+    for pfn in pfns:
+        if page.refcount[pfn] == 1 and page.owned[pfn] == 1:
+            page_cache_release(mm, pfn)
+            to_free.append(pfn)
+        else:
+            put_page(mm, pfn)
+    free_unref_page_list(mm, to_free[::-1])
+
+
 @kernel("mm/page_alloc.c", "free_unref_page_list", left_out="letting go of the lists' lock after each 32 pages")
 def free_unref_page_list(mm: Mm, pfns: Sequence[int]) -> None:
     """Free many single pages that nobody refers to any more: all are made ready first, then they go on the lists."""

@@ -5,6 +5,7 @@ mmput ─▶ exit_mmap ─▶ zap_pte_range, free_pgd_range, VMAs ─▶ __mmdro
 
 from __future__ import annotations
 
+from kmemlab.mm.lru import lru_add_drain
 from kmemlab.process.anon_vma import unlink_anon_vmas
 from kmemlab.process.i_mmap import unlink_file_vma
 from kmemlab.process.mm_struct import MmStruct
@@ -25,10 +26,13 @@ def mmput(mm: MmStruct) -> None:
         mmdrop(mm)
 
 
-@kernel("mm/mmap.c", "exit_mmap", left_out="gathering pages to free many at once", lock="mm->mmap_lock")
+@kernel(
+    "mm/mmap.c", "exit_mmap", left_out="gathering the pages of all areas to free them at once", lock="mm->mmap_lock"
+)
 def exit_mmap(mm: MmStruct) -> None:
     """Give back all that a program had mapped."""
     vmas = mm.common.vmas
+    lru_add_drain(mm.common.mm)
     for vma in mm.vmas():
         zap_pte_range(mm, vmas.vm_start[vma], vmas.vm_end[vma], vmas.vm_flags[vma])
     if mm.map_count:

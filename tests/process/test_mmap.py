@@ -9,6 +9,7 @@ import pytest
 
 from kmemlab.hardware.spec import load_spec
 from kmemlab.machine.machine import Machine
+from kmemlab.mm.zone import NR_FREE_PAGES
 from kmemlab.process.check_process import check_processes
 from kmemlab.process.mm_struct import MAX_MAP_COUNT
 from kmemlab.process.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED
@@ -99,6 +100,21 @@ def test_munmap_in_the_middle_cuts_in_two(machine: Machine) -> None:
     assert machine.user_pfn(pid, 0x10002000) is None
     assert machine.user_pfn(pid, 0x10005000) is not None
     machine.munmap(pid, 0x10002000, PAGE)  # nothing is there: that is no error
+
+
+def test_what_is_unmapped_is_free_at_once(machine: Machine) -> None:
+    pid = machine.spawn()
+    machine.touch(pid, machine.mmap(pid, PAGE), PAGE)  # the page tables
+    zones = machine.zones
+
+    def free() -> int:
+        return sum(zone.vm_stat[NR_FREE_PAGES] + sum(zone.per_cpu_pageset.count) for zone in zones)
+
+    for pages in (1, 15, 20, 600):  # some wait in a batch to come to an LRU list
+        where, before = machine.mmap(pid, pages * PAGE), free()
+        machine.touch(pid, where, pages * PAGE)
+        machine.munmap(pid, where, pages * PAGE)
+        assert before - free() <= 2  # tables, at most
 
 
 def test_mprotect_cuts_and_joins_again(machine: Machine) -> None:
