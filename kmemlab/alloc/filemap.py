@@ -15,9 +15,9 @@ from kmemlab.mm.address_space import (
     AddressSpaceOperations,
     address_space_init,
     filemap_get_folio,
+    indices_of,
     is_swap_space,
     mapping_ops,
-    pages_of,
 )
 from kmemlab.mm.files import (
     FIRST_DATA_BLOCK,
@@ -27,11 +27,11 @@ from kmemlab.mm.files import (
     NAME_LEN,
     Files,
 )
+from kmemlab.mm.folio_batch import PAGEVEC_SIZE
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import deactivate_file_folio, folio_mark_accessed, lru_add_drain, lru_add_drain_all
-from kmemlab.mm.lru_list import page_cache_release
 from kmemlab.mm.page_cache import filemap_add_folio, remove_mapping_inner
-from kmemlab.mm.page_free import free_unref_page_list, put_page
+from kmemlab.mm.page_free import put_page, release_pages
 from kmemlab.mm.page_state import page_has_flag, page_ref_inc
 from kmemlab.mm.page_writeback import folio_mark_dirty, folio_start_writeback
 from kmemlab.mm.swap_info import used_areas
@@ -44,10 +44,11 @@ from kmemlab.mm.wait import (
     folio_wait_locked,
     submit_bio,
 )
+from kmemlab.mm.xarray import xa_store
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.gfp import __GFP_WRITE, GFP_HIGHUSER_MOVABLE, GFP_NOFS
-from kmemlab.types.pageflags import PG_dirty, PG_readahead, PG_uptodate, PG_writeback
+from kmemlab.types.pageflags import PG_readahead, PG_uptodate, PG_writeback
 from kmemlab.types.units import PAGE_SHIFT, PAGE_SIZE
 
 # -- the file system: the least there can be ---------------------------------------------------------------------------
@@ -269,21 +270,36 @@ def store_bytes(mm: Mm, pfn: int, within: int, piece: bytes) -> None:
 
 @kernel("mm/truncate.c", "invalidate_mapping_pagevec", formerly=("invalidate_mapping_pages",))
 def invalidate_mapping_pages(mm: Mm, mapping: int) -> int:
-    """Drop the pages of a mapping that are clean and that nobody uses; returns how many. The others become cold."""
-    dropped = 0
-    for pfn in list(pages_of(mm.mappings, mapping)):
-        page_ref_inc(mm.page, pfn)
-        if folio_trylock(mm, pfn):
-            if not mm.page.mapcount[pfn] and remove_mapping_inner(mm, mapping, pfn, reclaimed=False):
-                page_cache_release(mm, pfn)
-                free_unref_page_list(mm, [pfn])
-                dropped += 1
-                continue
+    """Drop the pages of a mapping that are clean and that nobody uses; returns how many. The others become cold.
+
+    A page that is locked or being written is passed over. Shadows go, too.
+    """
+    dropped, indices = 0, indices_of(mm.mappings, mapping)
+    for start in range(0, len(indices), PAGEVEC_SIZE):
+        batch = [pfn for index in indices[start : start + PAGEVEC_SIZE] for pfn in find_lock_entry(mm, mapping, index)]
+        for pfn in batch:
+            evicted = not mm.page.mapcount[pfn] and remove_mapping_inner(mm, mapping, pfn, reclaimed=False)
             folio_unlock(mm, pfn)
-        if not page_has_flag(mm.page, pfn, PG_dirty):
-            deactivate_file_folio(mm, pfn)
-        put_page(mm, pfn)
+            if evicted:
+                mm.page.refcount[pfn] = 1  # the batch's
+                dropped += 1
+            else:
+                deactivate_file_folio(mm, pfn)
+        release_pages(mm, batch)
     return dropped
+
+
+@kernel("mm/filemap.c", "find_lock_entries", left_out="batches: here one entry at a time", traced=False)
+def find_lock_entry(mm: Mm, mapping: int, index: int) -> tuple[int, ...]:
+    """The page at an index, locked and held, if nobody else has it locked or writes it; a shadow is forgotten here."""
+    pfn = filemap_get_folio(mm.mappings, mapping, index)
+    if pfn is None:
+        xa_store(mm.mappings.i_pages, mapping, index, 0)
+        return ()
+    if page_has_flag(mm.page, pfn, PG_writeback) or not folio_trylock(mm, pfn):
+        return ()
+    page_ref_inc(mm.page, pfn)
+    return (pfn,)
 
 
 @kernel("fs/drop_caches.c", "drop_pagecache_sb", formerly=("drop_caches_sysctl_handler",))

@@ -47,9 +47,9 @@ def count_pending(mm: Mm, pfn: int, item: int, nr_pages: int) -> None:
 @kernel("mm/page-writeback.c", "folio_mark_dirty", formerly=("set_page_dirty", "__set_page_dirty_nobuffers"))
 def folio_mark_dirty(mm: Mm, pfn: int) -> bool:
     """What stands in a page of a mapping was changed; whether it was clean before."""
+    mm.page.flags[pfn] &= ~(1 << PG_reclaim)  # it would be freed right after the write
     if not set_page_flag_first(mm.page, pfn, PG_dirty):
         return False
-    mm.page.flags[pfn] &= ~(1 << PG_reclaim)  # it would be freed right after the write
     if page_has_flag(mm.page, pfn, PG_swapbacked):
         return True  # only reclaim writes such pages: nobody counts them, or looks for them by a tag
     mapping, index = mm.page.mapping[pfn], mm.page.index[pfn]
