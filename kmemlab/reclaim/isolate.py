@@ -74,5 +74,5 @@ def move_folios_to_lru(mm: Mm, pgdat: PglistData, folios: Sequence[int]) -> int:
         moved += 1
         if page_has_flag(page, pfn, PG_active):
             workingset_age_nonresident(pgdat.lruvec, 1)
-    free_unref_page_list(mm, to_free)
+    free_unref_page_list(mm, to_free[::-1])  # C puts each before the others
     return moved

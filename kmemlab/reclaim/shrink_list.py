@@ -170,7 +170,7 @@ def shrink_folio_list(
         if fate is not Fate.KEEP:
             folio_unlock(mm, pfn)
         (free if fate is Fate.FREE else kept).append(pfn)
-    free_unref_page_list(mm, free)
+    free_unref_page_list(mm, free[::-1])  # C puts each before the others: the oldest is freed last, and used first
     mm.vm_event[PGACTIVATE] += stat.nr_activate
     return len(free), kept
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import random
+import re
 
 import pytest
 
@@ -11,8 +13,10 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.address_space import filemap_get_folio, shadow_at
 from kmemlab.mm.check_zone import BrokenLaw
+from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable
 from kmemlab.mm.context import HZ, PF_KSWAPD, PF_KTHREAD, interrupt
 from kmemlab.mm.kswapd_wake import MAX_RECLAIM_RETRIES, pgdat_balanced, wakeup_kswapd
+from kmemlab.mm.lru import lru_add_drain
 from kmemlab.mm.lruvec import (
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
@@ -20,13 +24,16 @@ from kmemlab.mm.lruvec import (
     LRU_INACTIVE_FILE,
     NR_ZONE_LRU_BASE,
 )
+from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.page_cache import remove_mapping_inner
 from kmemlab.mm.page_free import put_page
 from kmemlab.mm.page_state import clear_page_flag, page_has_flag, set_page_flag
+from kmemlab.mm.pcp import drain_all_pages
 from kmemlab.mm.rmap_table import FOLIO_REFERENCED
 from kmemlab.mm.vm_event import (
     ALLOCSTALL,
     PAGEOUTRUN,
+    PGDEACTIVATE,
     PGSCAN_ANON,
     PGSCAN_DIRECT,
     PGSCAN_DIRECT_THROTTLE,
@@ -43,20 +50,29 @@ from kmemlab.mm.wait import cond_resched
 from kmemlab.mm.workingset import lru_note_cost, pack_shadow, unpack_shadow
 from kmemlab.mm.zone import NR_FREE_PAGES, WMARK_HIGH, WMARK_LOW, WMARK_MIN
 from kmemlab.mm.zone_watermark_ok import wmark_pages
-from kmemlab.reclaim.direct import try_to_free_pages
+from kmemlab.reclaim.direct import compaction_ready, try_to_free_pages
 from kmemlab.reclaim.isolate import isolate_lru_folios, move_folios_to_lru
 from kmemlab.reclaim.kswapd import balance_pgdat, running_as
 from kmemlab.reclaim.scan_control import ScanControl
 from kmemlab.reclaim.scan_count import get_scan_count
 from kmemlab.reclaim.shrink_list import Fate, FolioReferences, fate_of_dirty, folio_check_references
+from kmemlab.reclaim.shrink_node import in_reclaim_compaction, shrink_list
 from kmemlab.reclaim.shrinker import SHRINKERS, Shrinker, do_shrink_slab, registered_shrinker
 from kmemlab.reclaim.throttle import Throttle, reclaim_throttle, reclaim_waits
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import KmemlabError, OutOfMemory
-from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM, __GFP_MEMALLOC, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from kmemlab.types.gfp import (
+    __GFP_DIRECT_RECLAIM,
+    __GFP_MEMALLOC,
+    GFP_ATOMIC,
+    GFP_HIGHUSER_MOVABLE,
+    GFP_KERNEL,
+    GFP_NOIO,
+)
 from kmemlab.types.pageflags import PG_active, PG_dirty, PG_referenced, PG_swapbacked
 from kmemlab.types.units import PAGE_SIZE
 from kmemlab.types.vm_flags import VM_EXEC, VM_LOCKED
+from tests.machine.traces import TRACES
 
 
 @pytest.fixture
@@ -485,6 +501,78 @@ def forgets_who_it_belonged_to(mm, mapping, pfn, reclaimed):
     done = remove_mapping_inner.original(mm, mapping, pfn, reclaimed)
     mm.mappings.nrpages[mapping] += done
     return done
+
+
+def batches_freed_backwards(lines):
+    """Of kswapd's batches of at least two pages of files: how many were freed in reverse order, and how many in all."""
+    taken, freed, backwards, batches = [], [], 0, 0
+    for line in lines:
+        pfn = re.search(r"pfn=0x(\w+)", line)
+        if "mm_filemap_delete_from_page_cache:" in line:
+            if freed:
+                batches += len(taken) > 1
+                backwards += len(taken) > 1 and freed == taken[::-1]
+                taken, freed = [], []
+            taken.append(pfn[1])
+        elif "mm_page_free:" in line:
+            freed.append(pfn[1])
+    return backwards, batches
+
+
+def test_what_is_reclaimed_together_is_freed_last_one_first(machine):
+    """As on a real machine: the page that was used longest ago is freed last, so it is the next to be handed out."""
+    trace = lzma.decompress((TRACES / "oom-192m" / "events.txt.xz").read_bytes()).decode().splitlines()
+    assert batches_freed_backwards(line for line in trace if "kswapd0-" in line) == (422, 424)
+
+    mm, zone = machine.kernel.mm, machine.zones[-1]
+    machine.create_file("data", 400)
+    stream(machine, "data", 400)
+    lru_add_drain(mm)
+    drain_all_pages(mm)
+    head = mm.node_data[0].lruvec.head + LRU_INACTIVE_FILE
+    oldest = [mm.page.lru.prev[head]]
+    while len(oldest) < 32:
+        oldest.append(mm.page.lru.prev[oldest[-1]])
+    sc = ScanControl(GFP_KERNEL, reclaim_idx=3)
+    assert shrink_list(mm, mm.node_data[0], LRU_INACTIVE_FILE, 32, sc) == 32
+    waiting = zone.per_cpu_pageset.count[0]
+    assert 0 < waiting <= 32  # the rest went on to the buddy, those that had waited longest first
+    assert [machine.alloc_pages(GFP_HIGHUSER_MOVABLE) for _ in range(waiting)] == oldest[:waiting]
+
+
+def test_dropping_caches_makes_what_it_can_not_drop_cold_and_forgets_shadows(machine):
+    mm = machine.kernel.mm
+    machine.create_file("data", 200)
+    stream(machine, "data", 200, step=40)
+    stream(machine, "data", 200, step=40)  # used again: active
+    machine.write_file("data", 0, b"changed" * 10_000)
+    lru_add_drain(mm)
+    try_to_free_pages(mm, GFP_KERNEL, 0, 0)
+    both = 1 << PG_active | 1 << PG_dirty
+    warm = [pfn for pfn in range(mm.page.max_pfn) if mm.page.flags[pfn] & both == both]
+    dirty, deactivated = stat(machine, "nr_dirty"), mm.vm_event[PGDEACTIVATE]
+    assert len(warm) >= 18
+    drop_pagecache(mm)
+    assert mm.vm_event[PGDEACTIVATE] - deactivated == len(warm)
+    assert not any(page_has_flag(mm.page, pfn, PG_active) for pfn in warm)
+    assert stat(machine, "nr_file_pages") == stat(machine, "nr_dirty") == dirty
+    machine.read_file("data")
+    assert stat(machine, "workingset_refault_file") == 0
+
+
+def test_a_large_block_is_left_to_compaction_only_where_it_has_pages_to_spare(machine):
+    zone = machine.zones[-1]
+    sc, no_io = ScanControl(GFP_KERNEL, 9, reclaim_idx=3), ScanControl(GFP_NOIO, 9, reclaim_idx=3)
+    assert [in_reclaim_compaction(sc), in_reclaim_compaction(no_io)] == [True, False]
+    assert [compaction_ready(zone, sc), compaction_ready(zone, no_io)] == [True, False]  # there is a block
+    while any(zone.nr_free[9:]):
+        machine.alloc_pages(GFP_KERNEL, next(order for order in range(MAX_ORDER - 1, 8, -1) if zone.nr_free[order]))
+    gap = 2 << 9
+    for free, ready in ((wmark_pages(zone, WMARK_HIGH) + gap, False), (wmark_pages(zone, WMARK_HIGH) + gap + 1, True)):
+        kept, zone.vm_stat[NR_FREE_PAGES] = zone.vm_stat[NR_FREE_PAGES], free
+        assert compaction_suitable(zone, 9, 3) is CompactResult.CONTINUE
+        assert compaction_ready(zone, sc) is ready
+        zone.vm_stat[NR_FREE_PAGES] = kept
 
 
 DEFECTS = (
