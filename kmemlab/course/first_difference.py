@@ -7,6 +7,7 @@ player opens at the first that differs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -37,9 +38,9 @@ def first_difference(inside: Inside, answer: Answer) -> Player | None:
     for _ in range(start):
         own.step()
         yours.step()
-    timelines = [trial.machine.record(lines=True) for trial in (own, yours)]
     more = True
-    try:
+    with ExitStack() as recorded:  # both are stopped, whatever comes of the answer
+        timelines = [recorded.enter_context(trial.machine.recording(lines=True)) for trial in (own, yours)]
         while more:
             before = len(own.machine.timeline.commands)
             more = own.step() is not None and yours.step() is not None
@@ -48,10 +49,7 @@ def first_difference(inside: Inside, answer: Answer) -> Player | None:
                     return _opened(inside, answer, yours, mine, own, kernels)
             for timeline in timelines:  # comparing has moved them
                 timeline.to_end()
-        return None
-    finally:
-        for trial in (own, yours):
-            trial.machine.stop_recording()
+    return None
 
 
 def _calls(trial: Trial, first: int) -> Iterator[Place]:

@@ -50,18 +50,22 @@ class Commanded:
             raise BadRequest("this is recorded already", where="record", remedy="use its timeline")
         journal = Journal(self._carry_out, cap)
         journal.lines = lines
-        self._recorder = Recorder(self.root, journal)
-        self._timeline = Timeline(journal, self._recorder.listening)
-        self._recorder.start()
-        return self._timeline
+        recorder = Recorder(self.root, journal)
+        timeline = Timeline(journal, recorder.listening)
+        recorder.start()
+        self._recorder, self._timeline = recorder, timeline
+        return timeline
 
     def stop_recording(self) -> None:
         """Go to the present and stop; what was recorded is forgotten."""
         if self._recorder is not None and self._timeline is not None:
-            self._timeline.to_end()
-            self._recorder.stop()
-            self._done += self._timeline.commands
-            self._recorder = self._timeline = None
+            recorder, timeline = self._recorder, self._timeline
+            try:
+                timeline.to_end()
+            finally:  # whatever the way to the present meets: a recorder that stays would log the machines to come
+                self._recorder = self._timeline = None
+                recorder.stop()
+                self._done += timeline.commands
 
     @contextmanager
     def recording(self, *, lines: bool = False) -> Iterator[Timeline]:

@@ -64,7 +64,8 @@ class Hook:
         """Make the function object run what it should now."""
         function = self.function
         traced_codes.add(self.code)
-        traced_codes.update(r.__code__ for r in self.replacements if isinstance(r, FunctionType))
+        # A replacement may be recorded itself: what logs it is no source, and can't be put into a set.
+        traced_codes.update(own_code(r) for r in self.replacements if isinstance(r, FunctionType))
         if self.recorded:
             function.__code__ = _logging_code(function, self.pristine, self.target, self.number)
         elif self.replacements:

@@ -38,8 +38,8 @@ def livepatch(function: Function, replacement: Function) -> Iterator[None]:
     patch = (function, replacement)
     hook.replacements.append(replacement)
     patches.append(patch)
-    hook.install()
     try:
+        hook.install()
         yield
     finally:
         # Leaving in another order than entering (two contexts closed crosswise) must still leave the right one.
@@ -83,8 +83,14 @@ def check_signature(function: Function, replacement: Function) -> None:
             where=f"livepatch of {function.__name__}",
             remedy="pass your function, without calling it",
         )
+    if replacement is function:
+        raise BadPatch(
+            f"{function.__name__} can't stand in for itself: it would call itself without an end",
+            where=f"livepatch of {mark.name} ({mark.file})",
+            remedy=f"write a function of your own; in it {function.__name__}.original is the kernel's",
+        )
     wanted = inspect.signature(hook_of(function).pristine)
-    given = inspect.signature(replacement)
+    given = _signature(replacement, function)
     missing = _mismatch(wanted, given)
     if missing:
         names = ", ".join(wanted.parameters)
@@ -94,6 +100,17 @@ def check_signature(function: Function, replacement: Function) -> None:
             where=f"livepatch of {mark.name} ({mark.file})",
             remedy=f"write it with the same parameters: ({names})",
         )
+
+
+def _signature(replacement: Function, function: Function) -> inspect.Signature:
+    try:
+        return inspect.signature(replacement)
+    except (TypeError, ValueError):  # a function written in C may tell nobody what it takes
+        raise BadPatch(
+            f"{getattr(replacement, '__name__', 'the replacement')!s} doesn't say which parameters it takes",
+            where=f"livepatch of {function.__name__}",
+            remedy="write a function with def that calls it",
+        ) from None
 
 
 def _mismatch(wanted: inspect.Signature, given: inspect.Signature) -> str:

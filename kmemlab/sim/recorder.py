@@ -43,18 +43,22 @@ class Recorder:
                 self._swap_in(struct, name)
         on_new_column.append(self._adopt)
         _running.append(self)
-        set_recorded(traced_functions(), True)
+        try:
+            set_recorded(traced_functions(), True)
+        except BaseException:  # else half of the functions would go on to log, for each machine to come
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Put the plain columns back; the journal can still rewind what it has."""
         _running.remove(self)
-        if not _running:
-            set_recorded(traced_functions(), False)
         on_new_column.remove(self._adopt)
         for struct in structs_of(self.root):
             for name, view in list(struct.columns()):
                 if isinstance(view, RecordingColumn):
                     struct.__dict__[name] = view.plain
+        if not _running:
+            set_recorded(traced_functions(), False)
 
     def _swap_in(self, struct: Struct, name: str) -> None:
         plain = struct.__dict__[name]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 import kmemlab.mm.buddy as buddy
 from kmemlab.mm.buddy import expand, find_buddy_pfn
 from kmemlab.mm.buddy import find_buddy_pfn as other_name
+from kmemlab.sim.hook import Hook
 from kmemlab.sim.kernel import invented
-from kmemlab.sim.livepatch import livepatch
+from kmemlab.sim.livepatch import livepatch, patches
 from kmemlab.types.errors import BadPatch
 
 from .bare import Bench
@@ -39,6 +43,15 @@ HOLDERS = {
     "closure": make_closure(),
     "keywords": lambda pfn: find_buddy_pfn(pfn=pfn, order=0),
 }
+
+
+@contextmanager
+def recorded_bench() -> Iterator[Bench]:
+    bench = Bench()
+    try:
+        yield bench
+    finally:
+        bench.recorder.stop()
 
 
 def thousand(pfn: int, order: int) -> int:
@@ -130,6 +143,62 @@ def test_a_wrong_signature_teaches(replacement, says: str) -> None:
         pass
     assert caught.value.remedy
     assert find_buddy_pfn(8, 0) == 9
+
+
+def test_a_function_is_no_replacement_of_itself() -> None:
+    with pytest.raises(BadPatch, match="can't stand in for itself"), livepatch(expand, expand):
+        pass
+
+
+def test_a_function_in_c_that_hides_its_parameters_is_refused() -> None:
+    with pytest.raises(BadPatch, match="which parameters"), livepatch(find_buddy_pfn, max):
+        pass
+    assert find_buddy_pfn(8, 0) == 9
+
+
+def test_a_kernel_function_may_stand_in_for_another_while_both_are_recorded() -> None:
+    @invented("for this test: recorded, and no buddy")
+    def same(pfn: int, order: int) -> int:
+        return pfn
+
+    with recorded_bench(), livepatch(find_buddy_pfn, same):
+        assert find_buddy_pfn(8, 0) == 8
+    with recorded_bench():
+        assert find_buddy_pfn(8, 0) == 9
+
+
+def test_a_recording_that_cannot_begin_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    install, codes = Hook.install, (expand.__code__, find_buddy_pfn.__code__)
+
+    def fails_once(hook: Hook) -> None:
+        if hook.recorded and hook.function is expand:
+            raise ZeroDivisionError
+        install(hook)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Hook, "install", fails_once)
+        with pytest.raises(ZeroDivisionError):
+            Bench()
+    assert (expand.__code__, find_buddy_pfn.__code__) == codes
+    with recorded_bench() as bench:
+        assert bench.do("take", 0) is not None
+
+
+def test_a_patch_that_cannot_be_installed_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    install = Hook.install
+
+    def fails(hook: Hook) -> None:
+        if hook.replacements:
+            raise ZeroDivisionError
+        install(hook)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Hook, "install", fails)
+        with pytest.raises(ZeroDivisionError), livepatch(find_buddy_pfn, thousand):
+            pass
+    assert patches == []
+    with livepatch(expand, expand.original):
+        assert find_buddy_pfn(8, 0) == 9
 
 
 def test_what_is_no_kernel_function_is_refused() -> None:
