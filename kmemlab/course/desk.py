@@ -60,7 +60,9 @@ def start(student: str = SELF_STUDY) -> Student:
 
 def given(name: str) -> Any:
     """What the task `name` gives to you: your machine, your table or your variant. Always fresh, always the same."""
-    return _given(load_all().find(name), _desk.student)
+    task = load_all().find(name)
+    mine = _given(task, _desk.student)
+    return {key: mine[key] for key in mine if key not in task.hidden} if task.hidden else mine
 
 
 def check(name: str, answer: Any) -> None:

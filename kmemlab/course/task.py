@@ -88,7 +88,8 @@ class Task:
 
     `given` draws what belongs to the student and stays the same; `cases` may draw more. `smaller` lists cases that
     are a step smaller than a broken one, so that the reported one is the smallest. `inside` says of a case in which the
-    answer runs in a kernel function's place how to do that again. `seconds` bounds each case.
+    answer runs in a kernel function's place how to do that again. `seconds` bounds each case. `hidden` names what in
+    `given` is for `cases` alone, such as the solution: a student doesn't get it.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Task:
     smaller: Callable[[Case], Iterable[Case]] = _nothing_smaller
     inside: Callable[[Case], Inside | None] = no_machine
     seconds: float = 5.0
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         wrong = ""

@@ -50,6 +50,17 @@ def test_the_own_number_holds_and_a_neighbours_does_not(capsys: pytest.CaptureFi
         check("toy.number", mine)
 
 
+@pytest.mark.parametrize("name", ["slab.report", "e820.diagnose", "page_tables.oops", "zones.diagnose"])
+def test_what_is_given_holds_neither_the_solution_nor_the_seed(name: str) -> None:
+    from kmemlab.course.tasks import load_all
+
+    task = load_all().find(name)
+    drawn = task.given(Student().rng(f"{name}/given"))
+    assert set(task.hidden) <= set(drawn)
+    assert given(name) == {key: drawn[key] for key in drawn if key not in task.hidden}
+    assert not {"truth", "seed"} & set(given(name))
+
+
 def test_no_start_means_self_study() -> None:
     assert start() == Student("self-study")
     first = given("toy.number")

@@ -188,5 +188,6 @@ register(
         judge_diagnose,
         cases_diagnose,
         given=given_diagnose,
+        hidden=("seed",),
     )
 )

@@ -129,5 +129,6 @@ register(
         judge_oops,
         cases_oops,
         given=given_oops,
+        hidden=("seed",),
     )
 )

@@ -106,5 +106,6 @@ register(
         judge_report,
         cases_report,
         given=given_report,
+        hidden=("truth",),
     )
 )

@@ -193,5 +193,6 @@ register(
         judge_diagnose,
         cases_diagnose,
         given=given_diagnose,
+        hidden=("seed",),
     )
 )
