@@ -10,7 +10,7 @@ from kmemlab.course.task import no_machine
 
 # JupyterLab's own colours follow its light and dark theme; the words carry the meaning, the bar only repeats it.
 _HELD, _BROKEN, _OPEN = "#009E73", "#D55E00", "#777776"
-_CREDIT = re.compile(r", ([0-9.]+) of [0-9]+ points$")
+_CREDIT = re.compile(r", ([0-9]+(?:\.[0-9]+)?) of [0-9]+ points$")
 _STYLE = (
     "border:1px solid var(--jp-border-color2,#bdbdbd);border-left:6px solid {colour};padding:8px 12px;max-width:960px;"
     "color:var(--jp-content-font-color1,#212121);font-family:var(--jp-content-font-family,sans-serif)"
@@ -30,7 +30,7 @@ def rows(result: CheckResult) -> tuple[str, list[tuple[str, str]]]:
         facts.append(("smallest case", case.text))
     if verdict.seen:
         facts.append(("seen", verdict.seen))
-    if task.inside is not no_machine:
+    if case is not None and task.inside is not no_machine:
         facts.append(("in a machine", f'difference("{task.name}", …) opens the first call that differs, in the player'))
     facts.append(("hint", f'hint("{task.name}")'))
     return (

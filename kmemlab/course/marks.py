@@ -40,7 +40,7 @@ def is_check(cell: Cell) -> bool:
 
 def task_names(notebook: Notebook) -> list[str]:
     """The names of the tasks that the notebook's check cells ask for, in their order."""
-    return [_checked(cell)[0] for cell in notebook["cells"] if is_check(cell)]
+    return [checked(cell)[0] for cell in notebook["cells"] if is_check(cell)]
 
 
 def problems(notebook: Notebook, tasks: Tasks) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _wrong_mark(cell: Cell, ids: set[str]) -> Iterator[str]:
 
 
 def _wrong_check(cell: Cell, answer: Cell | None, tasks: Tasks) -> Iterator[str]:
-    names = _checked(cell)
+    names = checked(cell)
     if len(names) != 1:
         yield f"a check's cell calls check(…) once, this one {len(names)} times"
         return
@@ -113,7 +113,7 @@ def _unlike_task(mark: dict[str, Any], answer: Cell | None, task: Task) -> Itera
         yield f"the answer before it must have the grade_id {task.grade_id!r}"
 
 
-def _checked(cell: Cell) -> list[str]:
+def checked(cell: Cell) -> list[str]:
     """The task names in the cell's calls of check(…)."""
     try:
         tree = ast.parse(cell["source"])

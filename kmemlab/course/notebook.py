@@ -39,17 +39,28 @@ def read(path: Path) -> Notebook:
     if not isinstance(notebook, dict) or notebook.get("nbformat") != 4 or not isinstance(notebook.get("cells"), list):
         raise BadNotebook(f"{path} is no notebook of format 4", remedy="save it anew from JupyterLab")
     for number, cell in enumerate(notebook["cells"]):
-        if (
-            not isinstance(cell, dict)
-            or "source" not in cell
-            or cell.get("cell_type") not in ("code", "markdown", "raw")
-        ):
-            raise BadNotebook(
-                f"cell {number} of {path} has no type or no source", remedy="save it anew from JupyterLab"
-            )
+        wrong = _wrong(cell)
+        if wrong:
+            raise BadNotebook(f"cell {number} of {path} has {wrong}", remedy="save it anew from JupyterLab")
         cell["source"] = joined(cell["source"])
         cell.setdefault("metadata", {})
     return notebook
+
+
+def _wrong(cell: Any) -> str:
+    """What of a cell is not as the format has it, in the parts that we read."""
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw") or "source" not in cell:
+        return "no type or no source"
+    if not is_text(cell["source"]):
+        return "a source that is no text"
+    if not isinstance(cell.get("metadata", {}), dict):
+        return "metadata that are no table of names"
+    outputs = cell.get("outputs", [])
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        return "outputs that are no list of outputs"
+    if not all(isinstance(output.get("data", {}), dict) for output in outputs):
+        return "an output whose data are no table of kinds"
+    return ""
 
 
 def write(path: Path, notebook: Notebook) -> None:
@@ -101,15 +112,13 @@ def _tidy_output(output: dict[str, Any]) -> dict[str, Any]:
     if "text" in tidy:
         tidy["text"] = _lines(tidy["text"])
     if "data" in tidy:
-        tidy["data"] = {
-            mime: _lines(value) if isinstance(value, str) or _is_text(value) else value
-            for mime, value in tidy["data"].items()
-        }
+        tidy["data"] = {mime: _lines(value) if is_text(value) else value for mime, value in tidy["data"].items()}
     return tidy
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(line, str) for line in value)
+def is_text(value: Any) -> bool:
+    """Whether it is a text as notebooks store one."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))
 
 
 def _lines(text: str | list[str]) -> list[str]:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from kmemlab.course.box import credit
-from kmemlab.course.marks import is_check, mark_of, task_names
-from kmemlab.course.notebook import BadNotebook, Cell, joined, read
+from kmemlab.course.marks import checked, is_check, mark_of
+from kmemlab.course.notebook import BadNotebook, Cell, is_text, joined, read
 
 DONE, OPEN = "■", "□"
 
@@ -128,18 +129,41 @@ def chapter_of(path: Path) -> Chapter:
     """The results that one exercise has stored; a file that can't be read is told, and stops nothing."""
     try:
         notebook = read(path)
+        checks = (cell for cell in notebook["cells"] if is_check(cell))
+        return Chapter(path.stem, tuple(_result(cell) for cell in checks))
     except BadNotebook as error:
         return Chapter(path.stem, (), error.what)
-    checks = [cell for cell in notebook["cells"] if is_check(cell)]
-    return Chapter(
-        path.stem,
-        tuple(
-            Result(name, min(_credit(cell), mark_of(cell)["points"]), mark_of(cell)["points"])
-            for name, cell in zip(task_names(notebook), checks, strict=False)
-        ),
-    )
 
 
-def _credit(cell: Cell) -> float:
-    texts = (joined(output.get("data", {}).get("text/plain", "")) for output in cell.get("outputs", []))
-    return max((credit(text) for text in texts), default=0.0)
+def _result(cell: Cell) -> Result:
+    names, of = checked(cell), mark_of(cell).get("points")
+    if len(names) != 1 or type(of) is not int or of < 1:
+        raise BadNotebook(
+            f"the check cell {str(mark_of(cell).get('grade_id'))[:40]!r} is not as it was handed out",
+            where="progress",
+            remedy="`kmemlab course reset` hands the exercise out anew",
+        )
+    return Result(names[0], _credit(cell, names[0], of), of)
+
+
+def _credit(cell: Cell, task: str, of: int) -> float:
+    """What the last box of the task in the cell's outputs gives; nothing where the cell broke off.
+
+    The last one, because an answer can show something, too, while it is tried. A check that doesn't hold shows its box,
+    and then raises `CheckFailed`: so it is never worth all points.
+    """
+    outputs = cell.get("outputs", [])
+    errors = [output.get("ename") for output in outputs if output.get("output_type") == "error"]
+    if any(error != "CheckFailed" for error in errors):
+        return 0.0
+    texts = [_text(output) for output in outputs]
+    boxes = [text for text in texts if text.startswith(f"{task}: ")]
+    points = credit(boxes[-1]) if boxes else 0.0
+    return min(points, of - 0.1 if errors else of)
+
+
+def _text(output: dict[str, Any]) -> str:
+    text = output.get("data", {}).get("text/plain", "")
+    if not is_text(text):
+        raise BadNotebook("an output of a check cell is no text", where="progress", remedy="run the check again")
+    return joined(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,62 @@ def test_it_is_found_from_a_notebook_s_folder(folder: Path, monkeypatch: pytest.
     (folder / "notebooks").mkdir()
     monkeypatch.chdir(folder / "notebooks")
     assert len(progress().chapters) == 2
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "no outputs": {"outputs": None},
+    "outputs in words": {"outputs": "none"},
+    "an output in words": {"outputs": ["none"]},
+    "data in a list": {"outputs": [{"output_type": "display_data", "data": ["toy"]}]},
+    "a number as text": {"outputs": [{"output_type": "display_data", "data": {"text/plain": 5}}]},
+    "metadata in a list": {"metadata": ["nbgrader"]},
+    "metadata missing": {"metadata": None},
+    "a source in numbers": {"source": [1, 2]},
+    "many points": {"metadata": {"nbgrader": {"grade": True, "points": "many"}}},
+    "no points": {"metadata": {"nbgrader": {"grade": True}}},
+    "another check": {"source": "pass"},
+}
+
+
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
+def test_an_odd_notebook_is_named_and_the_others_are_told(folder: Path, change: dict[str, Any]) -> None:
+    odd = {"cells": [check_cell("toy.odd", 5, "") | change], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "exercises" / "97_odd.ipynb").write_text(json.dumps(odd))
+    first, toy, _ = progress(folder).chapters
+    assert (first.name, first.results) == ("97_odd", ())
+    assert first.problem
+    assert first.problem in progress(folder).text()
+    assert toy.points == 17.5
+
+
+def shown(*texts: str, error: str = "") -> list[dict[str, Any]]:
+    outputs: list[dict[str, Any]] = [{"output_type": "display_data", "data": {"text/plain": text}} for text in texts]
+    return [*outputs, {"output_type": "error", "ename": error, "evalue": "", "traceback": []}] if error else outputs
+
+
+WHOLE, PART = "toy.x: holds on all 9 public cases, 10 of 10 points", "toy.x: 2 of 4 cases hold, 2.5 of 10 points"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "points"),
+    [
+        (shown(WHOLE, PART), 2.5),
+        (shown(PART, WHOLE), 10),
+        (shown(WHOLE, "toy.x: not solved yet"), 0),
+        (shown(PART, "expand: the first difference, 10 of 10 points", error="CheckFailed"), 2.5),
+        (shown(WHOLE, error="NameError"), 0),
+        (shown("toy.x: 400 of 401 cases hold, 10 of 10 points", error="CheckFailed"), 9.9),
+        (shown("toy.other: holds on all 9 public cases, 10 of 10 points"), 0),
+        (shown("toy.x: holds, 1.2.3 of 10 points"), 0),
+    ],
+)
+def test_the_last_box_of_the_task_counts(tmp_path: Path, outputs: list[dict[str, Any]], points: float) -> None:
+    cell = check_cell("toy.x", 10, "") | {"outputs": outputs}
+    path = tmp_path / "exercises" / "98_toy.ipynb"
+    write(path, {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    (result,) = progress(tmp_path).chapters[0].results
+    assert result.points == points
+    assert result.solved == (points == 10)
 
 
 def test_a_folder_without_exercises_is_told(tmp_path: Path) -> None:
