@@ -8,6 +8,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from kmemlab.course.told import cut
+from kmemlab.sim.kernel import registry
+
 Plain = Any
 """None, bool, int, float, str, bytes, and lists, tuples, dicts and sets of them: nothing with methods of its own."""
 
@@ -39,7 +42,7 @@ class Answer:
     def function(self) -> Callable[..., Any]:
         """The function itself, for `livepatch`. Raises `NotPlain` when the answer is none."""
         if not callable(self.raw):
-            raise NotPlain(f"a function is asked for, not {_kind(self.raw)}")
+            raise NotPlain(f"a function is asked for, not {kind(self.raw)}")
         return self.raw  # type: ignore[no-any-return]
 
     @property
@@ -60,13 +63,28 @@ def unsolved(raw: Any) -> bool:
     >>> unsolved(expand), unsolved(...), unsolved(7)
     (True, True, False)
     """
+    exact = type(raw)  # and its own methods, for a list may be of a class that has others
     if raw is Ellipsis:
         return True
-    if isinstance(raw, (list, tuple)):
-        return any(item is Ellipsis for item in raw)
-    if isinstance(raw, dict):
-        return any(item is Ellipsis for item in raw.values())
-    return isinstance(raw, FunctionType) and _returns_ellipsis(raw)
+    for own in (list, tuple):
+        if issubclass(exact, own):
+            return any(item is Ellipsis for item in own.__iter__(raw))
+    if issubclass(exact, dict):
+        return any(item is Ellipsis for item in dict.values(raw))
+    return exact is FunctionType and _returns_ellipsis(raw)
+
+
+def kernels_own(raw: Any) -> bool:
+    """Whether the answer is the very function of the kernel, which an answer would run in place of.
+
+    >>> from kmemlab.mm.buddy import expand
+    >>> kernels_own(expand), kernels_own(lambda zone: None)
+    (True, False)
+    """
+    if type(raw) is not FunctionType:
+        return False
+    mark = registry.of(raw)
+    return mark is not None and mark.function is raw
 
 
 def _returns_ellipsis(function: FunctionType) -> bool:
@@ -128,15 +146,16 @@ def plain(value: Any, depth: int = 0) -> Plain:
     try:
         return operator.index(value)
     except TypeError:
-        raise NotPlain(f"it gave {_kind(value)}") from None
+        raise NotPlain(f"it gave {kind(value)}") from None
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value is, in few words."""
     name = type(value).__name__
     return (
         f"an object of type {name}"
         if type(value) not in _ATOMS
-        else f"the {name} {value!r}"
+        else f"the {name} {cut(repr(value), 60)}"
         if value is not None
         else "None"
     )

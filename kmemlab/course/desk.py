@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import textwrap
 from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
-from kmemlab.course.answer import Answer, unsolved
+from kmemlab.course.answer import Answer, NotSolvedYet, kernels_own, kind, unsolved
 from kmemlab.course.box import html_box, text_box
 from kmemlab.course.deadline import TimeIsUp, deadline
 from kmemlab.course.first_difference import first_difference
@@ -20,6 +21,7 @@ from kmemlab.course.judge import CheckResult, judge_answer
 from kmemlab.course.student import SELF_STUDY, Student
 from kmemlab.course.task import Case, Task
 from kmemlab.course.tasks import load_all
+from kmemlab.course.told import error_text, few_words
 from kmemlab.types.errors import BadParameter, BadRequest, KmemlabError
 from kmemlab.views.player import Player
 
@@ -100,20 +102,49 @@ def difference(name: str, answer: Any) -> Player | None:
 def _first_difference(name: str, answer: Any) -> Player | None:
     task = load_all().find(name)
     where = f'difference("{name}", …)'
-    if unsolved(answer):
-        raise BadRequest("not solved yet: there is nothing to run", where=where, remedy=f'hint("{name}")')
-    machines = _machines(task, _desk.student)
-    if not machines:
-        raise BadRequest("this task has no case with a machine", where=where, remedy=f'check("{name}", …) tells all')
     try:
-        with deadline(MOST_SECONDS):
-            found = (first_difference(inside, Answer(answer)) for _, inside in machines)
+        with deadline(MOST_SECONDS), few_words():
+            machines = _runnable(task, answer, where)
+            found = (first_difference(inside, Answer(answer)) for inside in machines)
             return next((player for player in found if player), None)
     except TimeIsUp:
         raise BadRequest(
             f"the machine was still running after {MOST_SECONDS:g} s", where=where,
             remedy="if your answer has a loop: does each turn come nearer to its end?",
         ) from None  # fmt: skip
+    except NotSolvedYet:
+        raise BadRequest("not solved yet: your answer gave `...`", where=where, remedy=f'hint("{name}")') from None
+    except KmemlabError:
+        raise
+    except Exception as error:  # the machine is so far from Linux that its run can't be shown
+        raise BadRequest(
+            f"what your answer did can't be compared: {error_text(error)}",
+            where=where,
+            remedy=f'check("{name}", …) tells more',
+        ) from None
+
+
+def _runnable(task: Task, answer: Any, where: str) -> list[Inside]:
+    """The machines in which the answer can run. Raises `BadRequest` when there is none, or no answer for it."""
+    if unsolved(answer):
+        raise BadRequest("not solved yet: there is nothing to run", where=where, remedy=f'hint("{task.name}")')
+    machines = [inside for _, inside in _machines(task, _desk.student)]
+    if not machines:
+        remedy = f'check("{task.name}", …) tells all'
+        raise BadRequest("this task has no case with a machine", where=where, remedy=remedy)
+    if type(answer) is not FunctionType:
+        raise BadRequest(
+            f"a function written with def is asked for, not {kind(answer)}",
+            where=where,
+            remedy="pass your function itself, without calling it",
+        )
+    if kernels_own(answer):
+        raise BadRequest(
+            f"{answer.__name__} is the kernel's own: there is nothing to compare it with",
+            where=where,
+            remedy="pass a function of your own",
+        )
+    return machines
 
 
 def _machines(task: Task, student: Student) -> list[tuple[Case, Inside]]:

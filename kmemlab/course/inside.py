@@ -15,7 +15,9 @@ from itertools import count
 from typing import Any
 
 from kmemlab.course.answer import Answer
+from kmemlab.course.deadline import TimeIsUp
 from kmemlab.course.task import Verdict
+from kmemlab.course.told import error_text, pressed
 from kmemlab.machine.machine import Machine
 from kmemlab.sim.column import Column
 from kmemlab.sim.hook import Function
@@ -118,8 +120,12 @@ class Trial:
         with livepatch(self.inside.function, self.patch) if self.patch else nullcontext():
             try:
                 return next(self.steps, None)
-            except Exception as error:
-                return f"{type(error).__name__}: {error}"
+            except TimeIsUp:
+                raise
+            except BaseException as error:
+                if pressed(error):
+                    raise
+                return error_text(error)
 
     def columns(self) -> list[Column | RecordingColumn]:
         """The state, without what is too large to be looked at after each step."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from kmemlab.course.told import cut
 from kmemlab.types.errors import KmemlabError
 
 if TYPE_CHECKING:
@@ -144,8 +145,15 @@ class Tasks:
 
     def find(self, name: str) -> Task:
         """The task of that name. Raises `BadTask` with the nearest names when there is none."""
+        if not isinstance(name, str):
+            raise BadTask(
+                f"a task's name is a text, not an object of type {type(name).__name__}",
+                where="check(…) and hint(…)",
+                remedy='write the name first, as in check("start.frame", frame_and_offset)',
+            )
         if name in self._tasks:
             return self._tasks[name]
+        name = cut(name, 60)
         near = difflib.get_close_matches(name, self._tasks, n=3, cutoff=0.4)
         raise BadTask(
             f"there is no task {name!r}",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kmemlab.course import Case, CheckFailed, Task, Verdict, check, given, hint, register, start
+from kmemlab.course import Case, CheckFailed, Task, Verdict, check, difference, given, hint, register, start
 from kmemlab.course.answer import Answer
 from kmemlab.course.student import Student
-from kmemlab.course.task import tasks
+from kmemlab.course.task import BadTask, tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +61,13 @@ def test_what_is_given_holds_neither_the_solution_nor_the_seed(name: str) -> Non
     assert set(task.hidden) <= set(drawn)
     assert given(name) == {key: drawn[key] for key in drawn if key not in task.hidden}
     assert not {"truth", "seed"} & set(given(name))
+
+
+@pytest.mark.parametrize("name", [3, None, ["x"], lambda addr: addr])
+def test_what_is_no_name_is_told(name: Any) -> None:
+    for call in (hint, given, partial(check, answer="start.frame"), partial(difference, answer=4)):
+        with pytest.raises(BadTask, match="a task's name is a text"):
+            call(name)
 
 
 def test_no_start_means_self_study() -> None:

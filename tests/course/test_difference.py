@@ -224,6 +224,38 @@ def test_a_task_without_a_machine_and_an_unsolved_one_are_told() -> None:
         difference("buddy.expnad", halves)
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "told"),
+    [
+        ("buddy.find", 5, "a function written with def is asked for, not the int 5"),
+        ("buddy.find", None, "is asked for, not None"),
+        ("buddy.find", max, "is asked for, not an object of type builtin_function_or_method"),
+        ("zones.spans", range, "is asked for, not an object of type type"),
+        ("buddy.expand", expand, "expand is the kernel's own"),
+        ("buddy.find", lambda pfn: pfn, "can't stand in for find_buddy_pfn"),
+    ],
+)
+def test_what_cannot_run_in_a_machine_is_told(name: str, answer: Any, told: str) -> None:
+    with pytest.raises(KmemlabError, match=told):
+        difference(name, answer)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_answer_that_wants_to_end_everything_only_differs(error: type[BaseException]) -> None:
+    def ends(pfn: int, order: int) -> int:
+        raise error
+
+    assert difference("buddy.find", ends) is not None
+
+
+def test_the_kernel_s_own_function_spoils_no_later_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    for ask in (check, difference):
+        with pytest.raises(KmemlabError):
+            ask("buddy.expand", expand)
+    assert difference("buddy.expand", lambda zone, pfn, low, high, migratetype: expand.original(
+        zone, pfn, low, high, migratetype)) is None  # fmt: skip
+
+
 def test_the_box_says_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckFailed):
         check("buddy.expand", lambda zone, pfn, low, high, migratetype: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable
 from random import Random
@@ -11,7 +12,7 @@ import pytest
 
 from kmemlab.course.answer import Answer, NotPlain, plain, unsolved
 from kmemlab.course.box import html_box, text_box
-from kmemlab.course.judge import ENDS, NOT_SOLVED, RETURNS_PLAIN, CheckResult, judge_answer
+from kmemlab.course.judge import ENDS, NOT_SOLVED, RETURNS_PLAIN, YOUR_OWN, CheckResult, judge_answer
 from kmemlab.course.task import BadTask, Case, Task, Tasks, Verdict
 
 
@@ -137,10 +138,128 @@ def test_an_answer_that_raises_gets_a_verdict(error: BaseException, told: str) -
 
 def test_ctrl_c_is_the_readers_and_goes_through() -> None:
     def interrupted(numbers: list[int]) -> int:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        return 0
 
     with pytest.raises(KeyboardInterrupt):
         result(interrupted)
+
+
+def test_an_answer_that_plays_ctrl_c_gets_a_verdict() -> None:
+    def playing(numbers: list[int]) -> int:
+        raise KeyboardInterrupt
+
+    got = result(playing)
+    assert got.verdict is not None
+    assert got.verdict.seen == "KeyboardInterrupt (line 2 of playing)"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class Endless(Exception):
+    def __str__(self) -> str:
+        while True:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Mute(), "Mute, and its text can't be made: ZeroDivisionError (line 2 of bad)"),
+        (Endless(), "it was still running after 0.3 s"),
+        (ValueError("x" * 10_000_000), "ValueError: " + "x" * 50),
+    ],
+)
+def test_an_error_is_told_whatever_its_text_does(error: Exception, told: str) -> None:
+    def bad(numbers: list[int]) -> int:
+        raise error
+
+    got = result(bad)
+    assert got.verdict is not None
+    assert got.verdict.seen.startswith(told)
+    assert len(got.verdict.seen) < 700
+
+
+class Unreadable(list[int]):
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError
+
+
+class Pretender:
+    @property
+    def __class__(self) -> Any:
+        raise ZeroDivisionError
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("answer", [Unreadable, Pretender, lambda: max, lambda: 10**5000, lambda: None])
+def test_an_odd_value_gets_a_verdict(answer: Any) -> None:
+    got = result(answer())  # made here: who collects the tests can't look at it
+    assert got.verdict is not None
+    assert got.solved
+
+
+def test_the_kernel_s_own_function_is_no_answer() -> None:
+    from kmemlab.mm.buddy import expand
+
+    got = result(expand)
+    assert got.verdict is not None
+    assert got.verdict.law == YOUR_OWN
+    assert (got.held, got.tried, got.points) == (0, 4, 0)
+
+
+def test_what_is_seen_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = result(lambda numbers: list(range(100_000)))
+    assert got.verdict is not None
+    assert got.verdict.seen.startswith("the total was [0, 1, 2")
+    assert got.verdict.seen.endswith("more characters)")
+    assert len(got.verdict.seen) < 700
+
+
+def test_what_an_answer_prints_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    def chatty(numbers: list[int]) -> int:
+        for _ in range(10_000):
+            print("a line of ten words that says nothing at all")
+        return sum(numbers)
+
+    assert result(chatty).passed
+    out, _ = capsys.readouterr()
+    assert out.startswith("a line of ten words")
+    assert len(out) < 4200
+    assert out.endswith("1,796,000 more characters that your answer printed are left out\n")
+
+
+def test_the_search_for_the_smallest_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(numbers: list[int]) -> int:
+        if len(numbers) > 3:
+            time.sleep(0.1)
+            return -1
+        return sum(numbers)
+
+    monkeypatch.setattr("kmemlab.course.judge.MOST_SECONDS", 1.0)
+    began = time.monotonic()
+    got = result(slow)
+    assert time.monotonic() - began < 2
+    assert got.case is not None
+    assert 4 < len(got.case.value) < 40, "on the way from forty numbers to four"
+    assert got.verdict is not None
+    assert got.verdict.law == "the total is the sum of all numbers"
+
+
+def test_all_cases_together_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(numbers: list[int]) -> int:
+        time.sleep(0.25)
+        return sum(numbers)
+
+    monkeypatch.setattr("kmemlab.course.judge.MOST_SECONDS", 0.6)
+    got = result(slow)
+    assert got.held == 2
+    assert got.verdict == Verdict(ENDS, "all cases together took longer than 0.6 s")
 
 
 def test_recursion_without_an_end_gets_a_verdict() -> None:
