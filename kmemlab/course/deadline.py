@@ -28,17 +28,21 @@ def deadline(seconds: float) -> Iterator[None]:
     stopped
     """
     thread = threading.get_ident()
-    lock = threading.Lock()
-    over = threading.Event()
+    # Plain locks, each released once: what is thrown may land amid the Python of an Event, and leave it locked.
+    begun, over, throwing = threading.Lock(), threading.Lock(), threading.Lock()
+    ended = False
 
     def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with lock:  # so that nothing is thrown once the body has ended
-                if not over.is_set():
+        with begun:
+            wait = seconds
+        while not over.acquire(timeout=wait):
+            with throwing:  # so that nothing is thrown once the body has ended
+                if not ended:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeIsUp))
             wait = 1.0  # the first one may be undoing a livepatch: leave it time
 
+    begun.acquire()
+    over.acquire()
     watcher = threading.Thread(target=watch, daemon=True, name="deadline")
     try:
         watcher.start()
@@ -46,12 +50,13 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
         return
     try:
+        begun.release()  # not before: thrown amid the start, it would leave a watcher that nobody ends
         yield
     finally:
-        while not over.is_set():
+        while not ended:
             try:
-                with lock:
-                    over.set()
+                with throwing:
+                    ended = True
             except TimeIsUp:  # landed right here: the body had ended in time
                 continue
         # Thrown but not yet landed, it would end code that has done nothing wrong: it lands at a loop's next turn, or
@@ -61,3 +66,4 @@ def deadline(seconds: float) -> Iterator[None]:
                 pass
         except TimeIsUp:
             pass
+        over.release()

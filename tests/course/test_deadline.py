@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -31,6 +33,20 @@ def test_it_never_lands_behind_the_body() -> None:
         except TimeIsUp:
             pass
         busy(0.0015)
+
+
+def test_no_watcher_is_left_behind() -> None:
+    for nth in range(300):
+        with suppress(TimeIsUp), deadline(0.00002 * (nth % 50)):
+            busy(0.0005)
+    ends = time.perf_counter() + 5
+    while watchers() and time.perf_counter() < ends:
+        time.sleep(0.01)
+    assert not watchers()
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "deadline"]
 
 
 def stubborn(seconds: float, times: int) -> None:
