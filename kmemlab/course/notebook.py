@@ -34,7 +34,7 @@ def read(path: Path) -> Notebook:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadNotebook(f"{path} can't be read: {error.strerror}", remedy="name an .ipynb file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadNotebook(f"{path} is no notebook: {error}", remedy="save it anew from JupyterLab") from None
     if not isinstance(notebook, dict) or notebook.get("nbformat") != 4 or not isinstance(notebook.get("cells"), list):
         raise BadNotebook(f"{path} is no notebook of format 4", remedy="save it anew from JupyterLab")

@@ -72,6 +72,8 @@ ODD: dict[str, dict[str, Any]] = {
     "many points": {"metadata": {"nbgrader": {"grade": True, "points": "many"}}},
     "no points": {"metadata": {"nbgrader": {"grade": True}}},
     "another check": {"source": "pass"},
+    "a zero byte": {"source": "check(\0)"},
+    "too deep": {"source": "(" * 100_000},
 }
 
 
@@ -84,6 +86,11 @@ def test_an_odd_notebook_is_named_and_the_others_are_told(folder: Path, change: 
     assert first.problem
     assert first.problem in progress(folder).text()
     assert toy.points == 17.5
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(folder: Path) -> None:
+    (folder / "exercises" / "97_odd.ipynb").write_text("[" * 100_000)
+    assert "is no notebook" in progress(folder).chapters[0].problem
 
 
 def shown(*texts: str, error: str = "") -> list[dict[str, Any]]:
