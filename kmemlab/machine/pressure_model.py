@@ -65,7 +65,8 @@ NO_VMAS = NR_ANON_VMAS  # the anon_vma of the trace's programs: no page table is
 class PressureModel:
     """`mm` stands as the real machine stood when its trace began."""
 
-    def __init__(self, processes: Processes, state: SavedState) -> None:
+    def __init__(self, processes: Processes, state: SavedState, used: bytes) -> None:
+        """`used` tells by a byte a page frame which were in use, and on no CPU's list, when the trace began."""
         self.mm = processes.common.mm
         self.tasks = TraceTasks(processes, self.give_back)
         anon_vmas = processes.common.anon_vmas
@@ -75,6 +76,8 @@ class PressureModel:
         self.content_of: dict[int, Content] = {}  # of a program: page → what stands there
         self.swapped: set[Content] = set()  # of programs: what stands in swap
         self.old_cached: set[int] = set()  # pages of files from before the trace
+        self.old = bytearray(used)  # frames of the kernel's that nobody has given back since
+        self.contradictions: list[Step] = []
         self.requests = self.refused = self.hits = 0
         self.put_old_pages(state)
 
@@ -98,6 +101,7 @@ class PressureModel:
     def put_old_page(self, pfn: int, anon: bool) -> None:
         """Put one page on its list; of which file it is, nobody knows."""
         mm, page = self.mm, self.mm.page
+        self.old[pfn] = 0
         page.owned[pfn] = page.refcount[pfn] = 1
         if not anon and not page_has_flag(page, pfn, PG_swapbacked):
             filemap_add_folio(mm, self.mapping(OLD_FILES), pfn, pfn, 0)
@@ -187,7 +191,10 @@ class PressureModel:
             self.drop_anon(content)
         elif content.page is not None:
             pfn, content.page = content.page, None
-            self.drop_block(pfn, content.order)
+            if not content.old:
+                free_pages_inner(self.mm, pfn, content.order)
+            elif page_zone(self.mm, pfn) is not None and not self.drop_old_block(pfn, content.order):
+                self.contradictions.append(step)
 
     def drop_file(self, content: Content) -> None:
         """A page of a file goes with its file."""
@@ -229,22 +236,27 @@ class PressureModel:
             lru_add_drain(self.mm)
         free_page_and_swap_cache(self.mm, pfn)
 
-    def drop_block(self, pfn: int, order: int) -> None:
-        """A block of the kernel's, or one from before the trace, which may be on a list."""
+    def drop_old_block(self, pfn: int, order: int) -> bool:
+        """A block from before the trace goes; False if the model doesn't hold it as one block.
+
+        Linux gave parts of it back then, and asked for the whole again, in events that the trace has lost.
+        """
         mm, page = self.mm, self.mm.page
-        if page_zone(mm, pfn) is None:
-            return
         if pfn in self.old_cached:
             if page.mapping[pfn] == self.files[OLD_FILES] and page.index[pfn] == pfn:
                 self.drop_cached(pfn)
-            return
-        if not page.owned[pfn]:
-            page.owned[pfn] = 1 + order  # from before the trace: nobody noted who has it
-        if page_has_flag(page, pfn, PG_lru):
+            return True
+        if page_has_flag(page, pfn, PG_lru) and page.owned[pfn]:
             page.mapcount[pfn] = 0
             put_page(mm, pfn)
-        elif page.owned[pfn] == 1 + order:
-            free_pages_inner(mm, pfn, order)
+            return True
+        end = pfn + (1 << order)
+        if self.old[pfn:end] != b"\1" * (1 << order):
+            return False
+        self.old[pfn:end] = bytes(1 << order)
+        page.owned[pfn] = 1 + order  # nobody noted who has it
+        free_pages_inner(mm, pfn, order)
+        return True
 
     def activate(self, step: Step) -> None:
         """The work used a page again."""

@@ -14,7 +14,7 @@ from kmemlab.machine.machine import Machine
 from kmemlab.machine.policy_report import check_policy
 from kmemlab.machine.pressure_model import PressureModel
 from kmemlab.machine.pressure_replay import PressureAt, PressureReplay, WakeUp
-from kmemlab.machine.pressure_work import Act, Step, WorkReader, victim_of
+from kmemlab.machine.pressure_work import READ_HERE, Act, Step, WorkReader, victim_of
 from kmemlab.machine.replay import Trace, start_memory
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import free_page_map, memory_of_saved
@@ -31,7 +31,8 @@ NEAR_SECONDS, NEAR_REQUESTS = 0.020, 64  # so far apart two wake-ups may be that
 
 # How near the model must come: free pages on average, of all pages; the others of Linux's number.
 MOST_FREE_APART, MOST_RECLAIMED_APART, LEAST_MATCHED, MOST_EXTRA = 0.02, 0.15, 0.9, 0.25
-_RECLAIMED = re.compile(r"nr_reclaimed=(\d+)")
+_RECLAIMED = re.compile(r"nr_reclaimed=(\d{1,9})(?!\d)")
+LOST = "pages are given back as one block that was none before the trace: events before this one are missing"
 
 
 @invented("a replay's result is data")
@@ -133,9 +134,12 @@ def replay_pressure(trace: str | Path) -> PressureReport:
     window = list(source.window(skipped))
     machine = booted(source)
     mm = machine.kernel.mm
-    events = [event for inside, event in window if inside and event.cpu < len(mm.numa.cpu_to_node)]
+    inside_events = [event for inside, event in window if inside and event.cpu < len(mm.numa.cpu_to_node)]
+    events = readable(inside_events, skipped)
     run = put_in_place(machine, source, events)
     run.run()
+    for step in run.model.contradictions:
+        skipped.add(step.line, LOST, "")
     samples = (
         (at.mark, at.time, at.free, source.linux_free(at.mark)) for at in run.curve if at.mark.startswith("samples/")
     )
@@ -166,18 +170,32 @@ def replay_pressure(trace: str | Path) -> PressureReport:
 
 
 @invented("a part of replay_pressure")
+def readable(events: Sequence[TraceEvent], skipped: SkippedLines) -> list[TraceEvent]:
+    """The events without those whose fields only this replay reads, and can't; these are added to `skipped`."""
+    sound = []
+    for event in events:
+        form = READ_HERE.get(event.name)
+        if form is None or form.match(event.fields[0]):
+            sound.append(event)
+        else:
+            skipped.add(event.line, f"{event.name}: its fields can't be read", event.fields[0])
+    return sound
+
+
+@invented("a part of replay_pressure")
 def put_in_place(machine: Machine, source: Trace, events: Sequence[TraceEvent]) -> PressureReplay:
     """The machine in the state in which the trace begins, and the trace's work, ready to go."""
     mm = machine.kernel.mm
     state = read_saved_state(source.folder / "before")
     types = pageblock_types(state, first_types(events, mm.page.pageblock_order))
     free = free_page_map(memory_of_saved(state, types))
-    waiting = waiting_in_pcp(events, free, mm.page.pageblock_order)
+    waiting = waiting_in_pcp(events, free, state, mm.page.pageblock_order)
     put_in_state(mm, state, types, waiting)
     reader = WorkReader(events, bytearray(not pages for pages in free))
     for event in waiting:
         reader.forget(event.fields[0], event.fields[1])
-    return PressureReplay(PressureModel(machine.kernel.processes, state), reader.steps())
+    model = PressureModel(machine.kernel.processes, state, bytes(reader.used))
+    return PressureReplay(model, reader.steps())
 
 
 @invented("a part of replay_pressure")

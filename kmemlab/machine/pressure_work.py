@@ -25,10 +25,19 @@ from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM as GFP_DIRECT_RECLAIM
 from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE
 from kmemlab.types.units import PAGE_SHIFT
 
-_FILE_PAGE = re.compile(r"dev (\S+) ino (\w+) pfn=0x(\w+) ofs=(\d+)")
-_LRU_PAGE = re.compile(r"(?:folio|page)=\S+ pfn=(?:0x)?(\w+)(?: lru=(\w+) flags=(.*))?")
-_SCORE = re.compile(r"pid=(\d+) comm=(.*) oom_score_adj=(-?\d+)")
-_VICTIM = re.compile(r"pid=(\d+)")
+_FILE_PAGE = re.compile(r"dev (\S+) ino (\w+) pfn=0x([0-9a-f]{1,16}) ofs=(\d{1,18})(?!\w)")
+_LRU_PAGE = re.compile(r"(?:folio|page)=\S+ pfn=(?:0x)?([0-9a-f]{1,16})(?!\w)(?: lru=(\w+) flags=(.*))?")
+_SCORE = re.compile(r"pid=(\d{1,9}) comm=(.*) oom_score_adj=(-?\d{1,4})(?!\w)")
+_VICTIM = re.compile(r"pid=(\d{1,9})(?!\w)")
+# Of these events only a replay under pressure reads more than the name.
+READ_HERE = {
+    "mm_filemap_add_to_page_cache": _FILE_PAGE,
+    "mm_filemap_delete_from_page_cache": _FILE_PAGE,
+    "mm_lru_insertion": _LRU_PAGE,
+    "mm_lru_activate": _LRU_PAGE,
+    "oom_score_adj_update": _SCORE,
+    "mark_victim": _VICTIM,
+}
 
 BEGINS = ("mm_vmscan_direct_reclaim_begin", "mm_compaction_begin")
 ENDS = ("mm_vmscan_direct_reclaim_end", "mm_compaction_end")
@@ -58,6 +67,7 @@ class Content:
     mapped: bool = False
     shared: bool = False  # memory of programs that no program's own page table gave: a tmpfs
     page: int | None = None
+    old: bool = False  # in use since before the trace, in the same page frames of the model
     entry: int = 0  # of swap
 
 
@@ -85,6 +95,7 @@ class Step(NamedTuple):
     content: Content | None = None
     text: str = ""
     number: int = 0
+    line: int = 0  # of the trace
 
 
 @invented("what the events of reclaim may be used for")
@@ -170,7 +181,8 @@ class WorkReader:
 
     def step(self, event: TraceEvent, act: Act, content: Content | None = None) -> Step:
         """A step as an event tells it."""
-        return Step(event.time, act, event.cpu, 0 if event.in_interrupt else event.pid, event.task, content)
+        pid = 0 if event.in_interrupt else event.pid
+        return Step(event.time, act, event.cpu, pid, event.task, content, line=event.line)
 
     def page_alloc(self, event: TraceEvent) -> Iterator[Step]:
         """Somebody asks for a block, and gets one."""
@@ -204,7 +216,7 @@ class WorkReader:
         """What stands in a block that was in use before the trace: it is in the same page frames of the model."""
         if pfn >= len(self.used) or not self.used[pfn]:
             return None
-        return self.old.setdefault(pfn, Content(order=order, page=pfn))
+        return self.old.setdefault(pfn, Content(order=order, page=pfn, old=True))
 
     def add_to_page_cache(self, event: TraceEvent) -> Iterator[Step]:
         """The page that was just asked for is one of a file."""

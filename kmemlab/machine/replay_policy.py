@@ -80,7 +80,7 @@ class PolicyReplay:
         self.real = memory_of_saved(state, types)
         self.exact = ExactReplay(self.real, skipped, False)
         free = free_page_map(self.real)
-        waiting = waiting_in_pcp(events, free, order)
+        waiting = waiting_in_pcp(events, free, state, order)
         put_in_state(mm, state, types, waiting)
         # Pages in use since before the trace are the same in both: 1 until they are freed.
         self.old = bytearray(not pages for pages in free)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, KPF_SLAB, SavedState
+from kmemlab.machine.saved_state import KPF_ANON, KPF_LRU, KPF_SLAB, SavedState, ranges_with
 from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.sim.kernel import invented
@@ -77,12 +77,19 @@ def movable_rank(state: SavedState) -> Callable[[int], tuple[int, int]]:
 
 
 @invented("a saved state leaves it out")
-def waiting_in_pcp(events: Iterable[TraceEvent], free: bytearray, pageblock_order: int) -> list[TraceEvent]:
+def waiting_in_pcp(
+    events: Iterable[TraceEvent], free: bytearray, state: SavedState, pageblock_order: int
+) -> list[TraceEvent]:
     """The first events of blocks that waited in CPUs' lists at the start, in the order of these lists.
 
-    `free` tells which pages were free then. What is handed out first stood first; what is drained first, last.
+    `free` tells which pages were free then. What is handed out first stood first; what is drained first, last. A page
+    that was on an LRU list was in use: its first events are lost.
     """
     seen = bytearray(len(free))
+    elsewhere = bytearray(free)
+    for start, end in ranges_with(state.flags, KPF_LRU):
+        end = min(end, len(elsewhere))
+        elsewhere[start:end] = b"\1" * (end - start)
     taken, drained = [], []
     for event in events:
         if event.name not in PAGE_EVENTS:
@@ -91,7 +98,8 @@ def waiting_in_pcp(events: Iterable[TraceEvent], free: bytearray, pageblock_orde
         if not pfn or pfn + (1 << order) > len(seen) or seen[pfn]:
             continue
         seen[pfn : pfn + (1 << order)] = b"\1" * (1 << order)
-        if not free[pfn] and (order <= PAGE_ALLOC_COSTLY_ORDER or order == pageblock_order):
+        waited = not any(elsewhere[pfn : pfn + (1 << order)])
+        if waited and (order <= PAGE_ALLOC_COSTLY_ORDER or order == pageblock_order):
             if event.name == "mm_page_alloc":
                 taken.append(event)
             elif event.name == "mm_page_pcpu_drain":

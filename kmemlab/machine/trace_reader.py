@@ -30,8 +30,8 @@ EVENT_FILES = ("events.txt.gz", "events.txt", "events.txt.xz")
 MOST_TOLD = 1000  # bad lines that are kept with their text; more are only counted
 
 _LINE = re.compile(
-    r" *(.{1,16}?)-(\d+) +(?:\([ \d-]+\) +)?\[(\d+)\] +"  # the bracket of a thread group is an option of ftrace
-    r"([.dDbBX][.NnpLlBb][.hHsSzZ][.0-9a-f][.0-9a-f]?) +(\d+\.\d+): ([A-Za-z_]\w*): ?(.*)"
+    r" *(.{1,16}?)-(\d{1,10}) +(?:\([ \d-]+\) +)?\[(\d{1,5})\] +"  # a thread group's bracket is an option of ftrace
+    r"([.dDbBX][.NnpLlBb][.hHsSzZ][.0-9a-f][.0-9a-f]?) +(\d{1,12}\.\d{1,9}): ([A-Za-z_]\w*): ?(.*)"
 )
 _LOST = re.compile(r"CPU:(\d+) \[LOST (\d+) EVENTS\]")
 

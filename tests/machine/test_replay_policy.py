@@ -20,6 +20,7 @@ from kmemlab.machine.replay_memory import ReplayMemory
 from kmemlab.machine.replay_policy import batched_frees
 from kmemlab.machine.replay_reclaim import TracedKswapd, kswapd_runs
 from kmemlab.machine.replay_start import first_types, waiting_in_pcp
+from kmemlab.machine.saved_state import KPF_LRU, SavedState
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.fallback import find_suitable_fallback, rmqueue_fallback, steal_suitable_fallback
 from kmemlab.mm.globals import Mm
@@ -142,7 +143,11 @@ def test_what_is_handed_out_without_having_been_free_waited_in_a_list() -> None:
     )
     free = bytearray(64)
     free[9] = 1
-    assert [event.fields[0] for event in waiting_in_pcp(read, free, 9)] == [5, 7, 22, 20]
+    nothing_known = SavedState((), {}, ())
+    assert [event.fields[0] for event in waiting_in_pcp(read, free, nothing_known, 9)] == [5, 7, 22, 20]
+    # A page on an LRU list was in use, also where the trace has lost that it was given back.
+    listed = SavedState((), {}, ((7, 1, 1 << KPF_LRU), (20, 2, 1 << KPF_LRU)))
+    assert [event.fields[0] for event in waiting_in_pcp(read, free, listed, 9)] == [5, 22]
 
 
 def test_the_pages_of_a_list_reach_the_cpu_later() -> None:

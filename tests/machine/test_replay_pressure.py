@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +19,13 @@ from kmemlab.machine.pressure_report import (
     free_pages_of_linux,
     linux_wakeups,
     matched,
+    readable,
     replay_pressure,
 )
 from kmemlab.machine.pressure_sched import CREDIT, GRANULARITY, SLICE, FairShares
 from kmemlab.machine.pressure_tasks import MOST_TASKS, TraceTasks
 from kmemlab.machine.pressure_work import Act, Kind, Step, WorkReader, victim_of
+from kmemlab.machine.saved_state import KPF_SLAB, read_saved_state
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.node import PglistData
@@ -31,7 +35,7 @@ from kmemlab.process.oom_badness import oom_badness
 from kmemlab.reclaim.kswapd import balance_pgdat
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadCapture
-from tests.machine.traces import TRACES
+from tests.machine.traces import TRACES, copy_of
 
 KEYS = (
     "mean_abs_error_pages", "managed_pages", "reclaimed", "reclaimed_real", "wakeups_matched", "wakeups_real",
@@ -131,6 +135,51 @@ def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]
 def test_a_trace_of_another_kernel_is_refused() -> None:
     with pytest.raises(BadCapture):
         replay_pressure(TRACES.parent / "machines")
+
+
+# -- traces with holes -------------------------------------------------------------------------------------------------
+
+
+def with_hole(folder: Path, first: int, behind: int, *more: str) -> Path:
+    """The trace oom-192m without some lines; in their place stand others."""
+    trace = copy_of("oom-192m", folder)
+    packed = trace / "events.txt.xz"
+    lines = lzma.decompress(packed.read_bytes()).decode().splitlines(keepends=True)
+    packed.unlink()
+    (trace / "events.txt").write_text("".join([*lines[:first], *(row + "\n" for row in more), *lines[behind:]]))
+    return trace
+
+
+@pytest.mark.parametrize(("first", "behind"), [(3000, 157500), (55573, 155573), (31240, 33240)])
+def test_a_trace_that_has_lost_events_is_replayed(tmp_path: Path, first: int, behind: int) -> None:
+    report = replay_pressure(with_hole(tmp_path, first, behind))
+    assert report.events < 157948
+    assert 0 <= report.facts["reclaimed"] <= 6145
+
+
+def test_a_block_that_was_none_before_the_trace_is_told(tmp_path: Path) -> None:
+    flags = read_saved_state(TRACES / "oom-192m" / "before").flags
+    used = {pfn for start, pages, bits in flags if bits >> KPF_SLAB & 1 for pfn in range(start, start + pages)}
+    first = next(pfn for pfn in sorted(used) if not pfn % 4 and {pfn + 1, pfn + 2, pfn + 3} <= used)
+    part = line("mm_page_free", freed(first + 1), task="kworker-7")
+    whole = line("mm_page_free", freed(first).replace("order=0", "order=2"), task="kworker-7")
+    report = replay_pressure(with_hole(tmp_path, 3000, 157500, part, whole))
+    assert [(told.line, "events before this one are missing" in told.what) for told in report.skipped] == [(3002, True)]
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ("oom_score_adj_update", f"pid=7 comm=cat oom_score_adj={'9' * 5000}"),
+        ("mm_filemap_add_to_page_cache", f"dev 8:0 ino 1 pfn=0x7 ofs={'9' * 5000}"),
+        ("mm_lru_activate", "page=ffffea0000000000 pfn=0xg"),
+        ("mark_victim", f"pid={'9' * 304}"),
+    ],
+)
+def test_fields_that_only_this_replay_reads_may_be_spoilt(event: str, fields: str) -> None:
+    skipped = SkippedLines()
+    assert readable(events(line(event, fields)), skipped) == []
+    assert [(told.line, event in told.what) for told in skipped.told] == [(1, True)]
 
 
 # -- what the work did -------------------------------------------------------------------------------------------------
