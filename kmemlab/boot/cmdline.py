@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from kmemlab.boot.globals import Boot
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadParameter
+from kmemlab.types.units import INT_MAX, simple_strtoull
 
 EarlyParam = Callable[[Boot, str], None]
+
+U32_MAX = 2 * INT_MAX + 1
 
 # C gathers these from all files into a section of the kernel image; importing a file does the same here.
 EARLY_PARAMS: dict[str, EarlyParam] = {}
@@ -111,7 +114,8 @@ def early_memblock(boot: Boot, value: str) -> None:
 def set_mminit_loglevel(boot: Boot, value: str) -> None:
     """mminit_loglevel=N: print how zones and zonelists are set up (4: all of it)."""
     if value.isdecimal():
-        boot.mminit_loglevel = int(value)
+        level = simple_strtoull(value)[0] & U32_MAX
+        boot.mminit_loglevel = level if level <= INT_MAX else level - U32_MAX - 1  # C has an int of 32 bits there
 
 
 @invented("C's kstrtobool, with what holds if the text is none", traced=False)

@@ -11,6 +11,7 @@ from kmemlab.boot.globals import Boot
 from kmemlab.hardware.spec import MachineSpec
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.config import CONFIGS
+from kmemlab.types.units import INT_MAX, simple_strtoull
 
 
 @kernel("kernel/smp.c", "setup_max_cpus", traced=False)
@@ -25,7 +26,7 @@ def setup_max_cpus(cmdline: str) -> int | None:
         if parameq(name, "nosmp"):
             allowed = 0
         elif parameq(name, "maxcpus") and (value or "").isdecimal():
-            allowed = int(value or "")
+            allowed = simple_strtoull(value or "")[0] & INT_MAX
     return allowed
 
 
@@ -35,7 +36,7 @@ def number_of(cmdline: str, option: str) -> int | None:
     found = None
     for name, value in next_arg(cmdline):
         if parameq(name, option) and (value or "").isdecimal():
-            found = int(value or "")
+            found = simple_strtoull(value or "")[0] & INT_MAX
     return found
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 
-from kmemlab.boot.cmdline import early_param
+from kmemlab.boot.cmdline import U32_MAX, early_param
 from kmemlab.boot.globals import Boot
 from kmemlab.boot.memblock import memblock_alloc, memblock_alloc_try_nid
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.sim.kernel import kernel
-from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up
+from kmemlab.types.units import GIB, MIB, PAGE_SHIFT, PAGE_SIZE, round_up, simple_strtoull
 
 IO_TLB_SHIFT, IO_TLB_SEGSIZE = 11, 128
 IO_TLB_DEFAULT_SLABS, IO_TLB_MIN_SLABS = 64 * MIB >> IO_TLB_SHIFT, MIB >> IO_TLB_SHIFT
@@ -40,9 +40,9 @@ def setup_io_tlb_npages(boot: Boot, value: str) -> None:
     found = re.match(r"(\d*),?(\d*),?(.*)", value)
     slots, areas, force = found.groups() if found else ("", "", "")
     if slots:
-        boot.default_nslabs = round_up(int(slots), IO_TLB_SEGSIZE)
+        boot.default_nslabs = round_up(simple_strtoull(slots)[0] & U32_MAX, IO_TLB_SEGSIZE)
     if areas:
-        swiotlb_adjust_nareas(boot, int(areas))
+        swiotlb_adjust_nareas(boot, simple_strtoull(areas)[0] & U32_MAX)
     boot.swiotlb_force = {"force": FORCE, "noforce": NOFORCE}.get(force, boot.swiotlb_force)
 
 

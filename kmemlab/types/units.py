@@ -69,7 +69,8 @@ def get_order(size: int) -> int:
 def simple_strtoull(text: str) -> tuple[int, str]:
     """Read a number as the kernel does: 0x… is hexadecimal, 0… octal; what follows is handed back.
 
-    Where no digit stands, the number is 0 and all of the text is handed back: C has no error for that.
+    Where no digit stands, the number is 0 and all of the text is handed back: C has no error for that. Of a number that
+    needs more than 64 bits the low ones are left.
 
     >>> simple_strtoull("0x20%"), simple_strtoull("010"), simple_strtoull("09"), simple_strtoull("some")
     ((32, '%'), (8, ''), (0, '9'), (0, 'some'))
@@ -77,8 +78,12 @@ def simple_strtoull(text: str) -> tuple[int, str]:
     found = _NUMBER.match(text)
     if not found:
         return 0, text
-    base = 16 if found[1] else 8 if found[2] else 10
-    return int(found[0], base) & U64_MAX, text[found.end() :]
+    if found[1] or found[2]:
+        return int(found[0], 16 if found[1] else 8) & U64_MAX, text[found.end() :]
+    number = 0
+    for digit in found[0]:  # one by one: Python refuses to read thousands at once, C just runs over
+        number = (10 * number + int(digit)) & U64_MAX
+    return number, text[found.end() :]
 
 
 def memparse(text: str) -> tuple[int, str]:

@@ -42,3 +42,15 @@ def test_early_parameters_act_in_order_and_stop_before_inits_own() -> None:
     parse_early_param(boot)
     assert boot.memblock.debug == 1
     assert boot.mminit_loglevel == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("4", 4), ("9" * 25, 10**25 - 1), ("9" * 5000, 10**5000 - 1), ("4294967295", -1), ("²", 0)],
+    ids=["4", "25 digits", "5000 digits", "-1", "no number"],
+)
+def test_a_level_is_an_int_of_c(value: str, number: int) -> None:
+    boot = Boot(load_spec({"e820": [], "cmdline": f"mminit_loglevel={value}"}))
+    parse_early_param(boot)
+    assert (boot.mminit_loglevel - number) % (1 << 32) == 0
+    assert -(1 << 31) <= boot.mminit_loglevel < 1 << 31
