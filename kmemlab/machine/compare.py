@@ -63,6 +63,15 @@ class Comparison:
     families: tuple[Family, ...]
     absent: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        """Raises `BadCapture` where there is nothing to compare."""
+        if not self.families:
+            raise BadCapture(
+                "these texts tell nothing that could be compared: no line of them begins as Linux writes it",
+                where=self.name,
+                remedy="copy the files again as they are, with nothing in front of their lines",
+            )
+
     @property
     def score(self) -> float:
         """The mean of the families' scores, so that no large family outweighs the others."""

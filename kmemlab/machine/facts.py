@@ -110,7 +110,8 @@ def log_facts(text: str) -> Facts:
     return {name: tuple(found) for name, found in facts.items() if found}
 
 
-_ZONE = re.compile(r"Node (\d+), zone +(\S+)$")
+_DECIMAL = re.compile(r"[0-9]{1,20}")  # of 64 bits
+_ZONE = re.compile(r"Node (\d{1,4}), zone +(\S+)$")
 _SIZES, _MARKS = ("spanned", "present", "managed"), ("min", "low", "high")
 
 
@@ -160,7 +161,7 @@ def zones_of(text: str) -> Iterator[tuple[str, list[str]]]:
 def number_of(fields: Mapping[str, str], key: str, zone: str, default: int | None = None) -> int:
     """The number that a zone's field holds."""
     value = fields.get(key, "" if default is None else str(default))
-    return int(value) if value.isdecimal() else lacks(zone, key)
+    return int(value) if _DECIMAL.fullmatch(value) else lacks(zone, key)
 
 
 @invented("a part of zone_facts", traced=False)
@@ -207,9 +208,11 @@ def meminfo_facts(text: str) -> Facts:
     for key in _MAPPED_BY:
         if key in fields:
             kib = fields[key].removesuffix(" kB")
-            if not kib.isdecimal():
+            if not _DECIMAL.fullmatch(kib):
                 raise BadCapture(
-                    f"{key} is {fields[key]!r}, no size", where="meminfo.txt", remedy="copy /proc/meminfo again, whole"
+                    f"{key} is {fields[key][:40]!r}, no size",
+                    where="meminfo.txt",
+                    remedy="copy /proc/meminfo again, whole",
                 )
             mapped[key] = int(kib)
     totals = tuple(Fact(key, fields[key]) for key in _TOTALS if key in fields)

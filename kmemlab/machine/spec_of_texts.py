@@ -13,9 +13,12 @@ from typing import Any
 from kmemlab.machine.facts import STAMP
 from kmemlab.machine.zoneinfo_text import ZoneText
 from kmemlab.sim.kernel import invented
+from kmemlab.types.errors import BadCapture
 from kmemlab.types.units import MIB, PAGE_SHIFT
 
+_N = r"\d{1,18}"  # a number that fits into the kernel's 64 bits
 LOW_HOLE = (0xA0, 0x100)  # page frames of the BIOS, below 1 MiB, on every PC
+_CPU_LIST = re.compile(r"(|[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)")  # 8192 CPUs at most
 PARTS = ("code", "rodata", "data", "bss")
 
 
@@ -24,8 +27,8 @@ def spec_of_log(log: str, texts: Mapping[str, str]) -> dict[str, Any]:
     """The description that a kernel log gives, and whatever else is there of /proc: cmdline, cpuinfo, iomem, mtrr."""
     log = STAMP.sub("", log)
     tables = re.findall(r"ACPI: Reserving (\S+) table memory at \[mem (\S+)-(\S+)\]", log)
-    nodes = re.findall(r"SRAT: Node (\d+) PXM \d+ \[mem (\S+)-(\S+)\](?! hotplug)", log)
-    plugs = re.findall(r"SRAT: Node (\d+) PXM \d+ \[mem (\S+)-(\S+)\] hotplug", log)
+    nodes = re.findall(r"SRAT: Node (\d{1,9}) PXM \d+ \[mem (\S+)-(\S+)\](?! hotplug)", log)
+    plugs = re.findall(r"SRAT: Node (\d{1,9}) PXM \d+ \[mem (\S+)-(\S+)\] hotplug", log)
     initrd = re.search(r"^RAMDISK: \[mem (\S+)-(\S+)\]", log, re.M)
     spec: dict[str, Any] = {
         "name": "your machine",
@@ -52,17 +55,18 @@ def cpus_of_texts(texts: Mapping[str, str], log: str = "") -> dict[str, Any]:
     """How many CPUs there are and could be, their flags, and the node of each, as far as the texts tell."""
     info = texts.get("/proc/cpuinfo", "")
     flags = re.search(r"^flags\s*:\s*(.*)$", info, re.M)
-    bits = re.search(r"^address sizes\s*:\s*(\d+) bits physical, (\d+) bits virtual", info, re.M)
-    line = re.search(r"^cache_alignment\s*:\s*(\d+)", info, re.M)
-    allowed = re.search(r"smpboot: Allowing (\d+) CPUs", log)
-    present = len(listed(texts.get("/sys/devices/system/cpu/online", ""))) or info.count("processor\t:") or 1
-    possible = len(listed(texts.get("/sys/devices/system/cpu/possible", ""))) or (int(allowed[1]) if allowed else 0)
+    bits = re.search(r"^address sizes\s*:\s*(\d{1,4}) bits physical, (\d{1,4}) bits virtual", info, re.M)
+    line = re.search(r"^cache_alignment\s*:\s*(\d{1,9})", info, re.M)
+    allowed = re.search(r"smpboot: Allowing (\d{1,9}) CPUs", log)
+    online, ever = (cpu_list(texts, f"/sys/devices/system/cpu/{file}") for file in ("online", "possible"))
+    present = len(online) or info.count("processor\t:") or 1
+    possible = len(ever) or (int(allowed[1]) if allowed else 0)
     cpus: dict[str, Any] = {"present": present, "possible": max(present, possible)}
     node_of = {
         str(cpu): int(found[1])
-        for path, text in texts.items()
-        if (found := re.fullmatch(r"/sys/devices/system/node/node(\d+)/cpulist", path))
-        for cpu in listed(text)
+        for path in texts
+        if (found := re.fullmatch(r"/sys/devices/system/node/node(\d{1,4})/cpulist", path))
+        for cpu in cpu_list(texts, path)
         if cpu < present
     }
     if node_of:
@@ -74,6 +78,19 @@ def cpus_of_texts(texts: Mapping[str, str], log: str = "") -> dict[str, Any]:
     if line:
         cpus["cache_line"] = int(line[1])
     return cpus
+
+
+@invented("a file of /sys, read", traced=False)
+def cpu_list(texts: Mapping[str, str], path: str) -> list[int]:
+    """The CPUs that a file names, none if it is not there. Raises `BadCapture` for another text."""
+    text = texts.get(path, "").strip()
+    if not _CPU_LIST.fullmatch(text):
+        raise BadCapture(
+            f"this is no list of CPUs: {text[:40]!r}",
+            where=path,
+            remedy='copy the file again: it has one line, such as "0-3,8"',
+        )
+    return listed(text)
 
 
 @invented("C prints and reads such lists with %*pbl", traced=False)
@@ -99,16 +116,16 @@ def image_of_texts(iomem: str, log: str) -> dict[str, Any]:
     if all(places.get(part, (0, 0))[1] for part in PARTS):
         image |= {part: list(places[part]) for part in PARTS}
         image["brk"] = [places["bss"][1] + 1, places["bss"][1] + 0x11000]
-    sizes = re.search(r"\((\d+)K kernel code, (\d+)K rwdata, (\d+)K rodata, (\d+)K init, (\d+)K bss", log)
+    sizes = re.search(rf"\(({_N})K kernel code, ({_N})K rwdata, ({_N})K rodata, ({_N})K init, ({_N})K bss", log)
     if sizes:
         image["kib"] = dict(zip(("code", "rwdata", "rodata", "init", "bss"), map(int, sizes.groups()), strict=True))
-    percpu = re.search(r"percpu: Embedded \d+ pages/cpu s(\d+) r(\d+) d(\d+)", log)
+    percpu = re.search(rf"percpu: Embedded \d+ pages/cpu s({_N}) r({_N}) d({_N})", log)
     if percpu:
         image |= dict(
             zip(("percpu_static", "percpu_reserved", "percpu_dynamic"), map(int, percpu.groups()), strict=True)
         )
     for key, what in (("smp_locks_kib", "SMP alternatives"), ("decrypted_kib", "unused decrypted")):
-        freed = re.search(rf"^Freeing {what} memory: (\d+)K", log, re.M)
+        freed = re.search(rf"^Freeing {what} memory: ({_N})K", log, re.M)
         if freed:
             image[key] = int(freed[1])
     return image

@@ -159,7 +159,12 @@ def proc_sys_call_handler(kernel: Kernel, name: str, text: str | None) -> str:
     name = name.replace("/", ".")
     mm = kernel.mm
     if name == LOWMEM_RESERVE_RATIO:
-        lowmem_reserve_ratio_sysctl_handler(mm, None if text is None else numbers_of(name, text))
+        ratios = None if text is None else numbers_of(name, text)
+        if any(abs(ratio) > INT_MAX for ratio in ratios or ()):
+            raise BadRequest(
+                f"{name} can't be {text!r}", where="sysctl", remedy=f"write numbers of {INT_MAX} at most: C has an int"
+            )
+        lowmem_reserve_ratio_sysctl_handler(mm, ratios)
         return "\t".join(str(ratio) for ratio in mm.lowmem_reserve_ratio)
     table = VM_TABLE.get(name) or (HIGHMEM_IS_DIRTYABLE if kernel.boot.config.highmem else {}).get(name)
     if table is None:
@@ -187,7 +192,7 @@ def numbers_of(name: str, text: str) -> tuple[int, ...]:
     (256, 256, 32)
     """
     words = text.split()
-    if not words or not all(re.fullmatch(r"-?[0-9]+", word) for word in words):
+    if not words or not all(re.fullmatch(r"-?[0-9]{1,20}", word) for word in words):
         raise BadRequest(f"{text!r} is no value for {name}", where="sysctl", remedy="write numbers with spaces between")
     return tuple(int(word) for word in words)
 

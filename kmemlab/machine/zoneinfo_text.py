@@ -47,6 +47,13 @@ def parse_zoneinfo(text: str, where: str = "/proc/zoneinfo") -> tuple[ZoneText, 
     >>> zones[0].fields, zones[0].missing[:2]
     ({'free': 3840, 'present': 3998}, ('spanned', 'managed'))
     """
+    long = re.search(r"\d{19,}", text)
+    if long:
+        raise BadCapture(
+            f"a number there has {len(long[0])} digits: no machine has so much memory",
+            where=where,
+            remedy="copy the file again",
+        )
     blocks = re.split(r"(?m)^(?=Node )", text)
     if blocks[0].strip() or len(blocks) < 2:
         raise BadCapture("this is no /proc/zoneinfo: it doesn't begin with a zone", where=where, remedy="copy it whole")
