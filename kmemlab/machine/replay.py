@@ -180,7 +180,7 @@ class Trace:
         if text is None:
             return -1
         pages = (line.split() for _, lines in zones_of(text) for line in lines if line.startswith("  pages free"))
-        return sum(int(words[2]) for words in pages if words[2].isdecimal())
+        return sum(int(words[2]) for words in pages if re.fullmatch("[0-9]{1,18}", words[2]))
 
 
 @invented("what `kmemlab replay` does")

@@ -9,6 +9,7 @@ is handed out first and freed first stood free before the trace, if its page was
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.units import PAGE_SHIFT
 
 ALLOCS, FREES = ("kmem_cache_alloc", "kmalloc"), ("kmem_cache_free", "kfree")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 LARGEST_KMALLOC = 8192  # bytes; larger ones are pages, not objects
 
 
@@ -47,7 +49,7 @@ def saved_caches(folder: Path) -> dict[str, SavedCache]:
     caches = {}
     for line in (read_text(folder, "slabinfo.txt") or "").splitlines():
         words = line.replace(":", " ").split()
-        if len(words) >= 14 and words[1].isdecimal() and words[-2].isdecimal():
+        if len(words) >= 14 and all(_NUMBER.fullmatch(words[at]) for at in (1, 3, 4, -2)):
             caches[words[0]] = SavedCache(words[0], int(words[3]), int(words[4]), int(words[-2]))
     return caches
 

@@ -18,9 +18,11 @@ from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadCapture
 from kmemlab.types.migratetype import MIGRATETYPE_NAMES
+from kmemlab.types.units import PAGE_SHIFT
 
 KPF_LRU, KPF_ACTIVE, KPF_SLAB, KPF_BUDDY, KPF_MMAP, KPF_ANON, KPF_PRIVATE = 5, 6, 7, 10, 11, 12, 35
 ZoneKey = tuple[int, str]  # node, name
+MOST_PAGES = 1 << 46 >> PAGE_SHIFT  # x86 has physical addresses of 46 bits with four levels of page tables
 
 _TYPE_LINE = re.compile(r"Node +(\d+), zone +(\w+), type +(\w+) +([>\d ]+)")
 _BLOCKS_LINE = re.compile(r"Node +(\d+), zone +(\w+) +([\d ]+)")
@@ -105,12 +107,12 @@ def read_saved_state(folder: Path) -> SavedState:
 
     Raises `BadCapture` that names the file, and what is wrong with it.
     """
-    zones = saved_zones(needed(folder, "zoneinfo.txt"), folder / "zoneinfo.txt")
-    nr_free = buddyinfo_counts(needed(folder, "buddyinfo.txt"), folder / "buddyinfo.txt")
+    zones = saved_zones(sound(folder, "zoneinfo.txt"), folder / "zoneinfo.txt")
+    nr_free = buddyinfo_counts(sound(folder, "buddyinfo.txt"), folder / "buddyinfo.txt")
     flags = page_flag_runs(needed(folder, "kpageflags_rle.txt"), folder / "kpageflags_rle.txt")
-    types = read_text(folder, "pagetypeinfo.txt")
-    if types is None:
+    if read_text(folder, "pagetypeinfo.txt") is None:
         return SavedState(zones, nr_free, flags)
+    types = sound(folder, "pagetypeinfo.txt")
     by_type, pageblocks, order = pagetypeinfo_counts(types, folder / "pagetypeinfo.txt")
     return SavedState(zones, nr_free, flags, by_type, pageblocks, order)
 
@@ -124,6 +126,21 @@ def needed(folder: Path, name: str) -> str:
             f"{name} is missing",
             where=str(folder),
             remedy="a trace is replayed between two saved states: zoneinfo, buddyinfo, kpageflags_rle",
+        )
+    return text
+
+
+@invented("a part of read_saved_state", traced=False)
+def sound(folder: Path, name: str) -> str:
+    """A text that is needed; raises `BadCapture` where it is missing, or a number in it can't be one of Linux's."""
+    text = needed(folder, name)
+    long = re.search(r"\d{19,}", text)
+    if long:
+        number = text.count("\n", 0, long.start()) + 1
+        raise BadCapture(
+            f"line {number} has a number of {len(long[0])} digits: no machine has so much memory",
+            where=str(folder / name),
+            remedy="copy it again",
         )
     return text
 
@@ -158,6 +175,10 @@ def saved_zone(node: int, name: str, index: int, lines: list[str], path: Path) -
     missing = [key for key in ("free", "min", "low", "high", "spanned", "present", "managed") if key not in numbers]
     if missing:
         raise BadCapture(f"zone {node}/{name} has no {missing[0]}", where=str(path), remedy="copy /proc/zoneinfo whole")
+    if numbers.get("start_pfn", 0) + numbers["spanned"] > MOST_PAGES:
+        raise BadCapture(
+            f"zone {node}/{name} ends behind 64 TiB, where no memory is", where=str(path), remedy="copy it again"
+        )
     lists = tuple(SavedPageset(*(cpu.get(key, 0) for key in ("count:", "high:", "batch:"))) for cpu in pagesets)
     return SavedZone(node, name, index, numbers.get("start_pfn", 0), numbers, protection, lists)
 
@@ -186,7 +207,10 @@ def page_flag_runs(text: str, path: Path) -> tuple[tuple[int, int, int], ...]:
             continue
         try:
             start, pages, flags = line.split()[:3]
-            runs.append((int(start, 16), int(pages), int(flags, 16)))
+            run = int(start, 16), int(pages), int(flags, 16)
+            if not (0 <= run[0] <= MOST_PAGES and 0 <= run[1] <= MOST_PAGES and 0 <= run[2] < 1 << 64):
+                raise ValueError
+            runs.append(run)
         except ValueError:
             raise BadCapture(
                 f"line {number} is no run of pages: {line[:40]!r}", where=str(path), remedy="copy it again"
@@ -210,6 +234,6 @@ def pagetypeinfo_counts(text: str, path: Path) -> TypeCounts:
             free.setdefault((int(of_type[1]), of_type[2]), {})[MIGRATETYPE_NAMES.index(of_type[3])] = counts
         elif of_zone:
             blocks[int(of_zone[1]), of_zone[2]] = tuple(int(word) for word in of_zone[3].split())
-    if order is None or not blocks:
+    if order is None or not blocks or int(order[1]) >= MAX_ORDER:
         raise BadCapture("this is no pagetypeinfo", where=str(path), remedy="copy /proc/pagetypeinfo, whole")
     return free, blocks, int(order[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.replay_memory import free_page_map, memory_of_booted, memory_of_saved, whole_blocks
 from kmemlab.machine.saved_state import SavedState, read_saved_state
+from kmemlab.machine.saved_text import read_text
 from kmemlab.mm.check_zone import check_zone
 from kmemlab.mm.zone import NR_FREE_PAGES, free_blocks
 from kmemlab.types.errors import BadCapture
@@ -96,3 +98,28 @@ def test_a_booted_machine_has_every_free_block_threaded() -> None:
         assert sum(1 for order in range(11) for kind in range(5) for _ in free_blocks(zone, order, kind)) == sum(
             zone.nr_free
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "number"),
+    [
+        ("pagetypeinfo.txt", r"(Movable +)\d+", 10**19),
+        ("pagetypeinfo.txt", r"(Page block order: )\d+", 33),
+        ("buddyinfo.txt", r"(zone +DMA32 +)\d+", "9" * 5000),
+        ("zoneinfo.txt", r"(spanned +)\d+", 10**19),
+        ("zoneinfo.txt", r"(spanned +)\d+", 1 << 40),
+        ("zoneinfo.txt", r"(start_pfn: +)\d+", 1 << 40),
+        ("kpageflags_rle.txt", r"(\n[0-9a-f]+ )\d+", 10**19),
+        ("kpageflags_rle.txt", r"(\n)[0-9a-f]+", 10**19),
+        ("kpageflags_rle.txt", r"(\n[0-9a-f]+ \d+ )[0-9a-f]+", 10**19),
+    ],
+)
+def test_numbers_that_no_machine_has_are_refused(tmp_path: Path, name: str, pattern: str, number: int | str) -> None:
+    folder = copy_of("files-128m-until-002", tmp_path) / "before"
+    text = read_text(folder, name)
+    assert text is not None
+    spoilt, times = re.subn(pattern, rf"\g<1>{number}", text, count=1)
+    assert times == 1
+    (folder / name).write_text(spoilt)
+    with pytest.raises(BadCapture, match=name):
+        read_saved_state(folder)
