@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
 from kmemlab.sim.kernel import invented
@@ -18,18 +19,37 @@ Range = tuple[int, int]  # start and inclusive end of a physical range, in bytes
 @invented("machines are described in JSON", traced=False)
 def parse_json(text: str, file: str) -> Any:
     """The value that the JSON `text` of `file` says; raises `BadSpec` with line and column."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise BadSpec(f"the key {key[:40]!r} stands there twice", where=file, remedy="take one of both away")
+            found[key] = value
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=members)
     except json.JSONDecodeError as error:
         raise BadSpec(
             f"this is no JSON: {error.msg}",
             where=f"{file}, line {error.lineno}, column {error.colno}",
             remedy="mend the file there; `python -m json.tool FILE` checks it",
         ) from None
+    except ValueError:  # Python reads no number of so many digits
+        raise BadSpec(
+            "a number there has thousands of digits", where=file, remedy="write addresses of 64 bits at most"
+        ) from None
     except RecursionError:
         raise BadSpec(
             "this JSON is nested too deeply", where=file, remedy="a machine needs four levels at most"
         ) from None
+
+
+@invented("machines are described in JSON", traced=False)
+def names_of(struct: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields: the keys of the object that describes one."""
+    return tuple(field.name for field in fields(struct))
 
 
 @invented("machines are described in JSON")
@@ -71,6 +91,14 @@ class Value:
             self.wrong_kind("an object", "write { … }")
         dot = "." if self.path else ""
         return {key: Value(raw, self.file, f"{self.path}{dot}{key}") for key, raw in self.raw.items()}
+
+    def only(self, *known: str) -> None:
+        """Refuse an object with a member that nobody would look at: it is a slip of the pen."""
+        for key, member in self.members().items():
+            if key not in known:
+                near = get_close_matches(str(key).lower(), known, 1, 0.5)
+                remedy = f"write {near[0]!r}, or take it away" if near else f"the keys here are {', '.join(known)}"
+                member.bad(f"there is no key {str(key)[:40]!r}", remedy)
 
     def items(self, length: int | None = None) -> list[Value]:
         """The items of a list, of exactly `length` items if that is given."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kmemlab.hardware.checked_json import Range, Value
+from kmemlab.hardware.checked_json import Range, Value, names_of
 from kmemlab.sim.kernel import invented
 from kmemlab.types.units import GIB, MIB
 
@@ -53,6 +53,7 @@ class ImageSpec:
 @invented("the JSON form of a machine", traced=False)
 def image_of(value: Value) -> ImageSpec:
     """The kernel image; what is not said is as in Debian's build."""
+    value.only(*names_of(ImageSpec))
     given: dict[str, Any] = {}
     for key in ("code", "rodata", "data", "bss", "brk"):
         given[key] = value.optional(key, Value.range, None)
@@ -77,5 +78,6 @@ def image_of(value: Value) -> ImageSpec:
 @invented("the JSON form of a machine", traced=False)
 def image_sizes_of(value: Value) -> ImageSizes:
     """The sizes that the kernel prints."""
+    value.only(*names_of(ImageSizes))
     given = {key: value.optional(key, Value.number, None) for key in ("code", "rwdata", "rodata", "init", "bss")}
     return ImageSizes(**{key: found for key, found in given.items() if found is not None})

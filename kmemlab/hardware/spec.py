@@ -27,6 +27,7 @@ The JSON form is one object. Addresses are numbers of bytes, ranges are [start, 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kmemlab.hardware.checked_json import Range, Value, parse_json
+from kmemlab.hardware.checked_json import Range, Value, names_of, parse_json
 from kmemlab.hardware.image_spec import ImageSpec, image_of
 from kmemlab.sim.kernel import invented
 from kmemlab.types.e820_type import E820_TYPE_RAM, e820_type_names, e820_type_number
@@ -209,25 +210,34 @@ def load_spec(source: str | Path | Mapping[str, Any] | MachineSpec) -> MachineSp
             remedy="give a preset's name, a path, a dict or a MachineSpec",
         )
     path = Path(source)
-    if path.is_dir():
-        path = path / "hardware.json"
-    looks_like_path = isinstance(source, Path) or path.suffix or len(path.parts) > 1 or path.exists()
-    if not looks_like_path:
-        raise BadSpec(f"no such preset: {source!r}", where="load_spec", remedy=f"try {', '.join(preset_names())}")
     try:
+        if path.is_dir():
+            path = path / "hardware.json"
+        looks_like_path = isinstance(source, Path) or path.suffix or len(path.parts) > 1 or path.exists()
+        if not looks_like_path:
+            raise BadSpec(f"no such preset: {source!r}", where="load_spec", remedy=f"try {', '.join(preset_names())}")
         text = path.read_text("utf-8")
     except OSError as error:
         raise BadSpec(
-            f"can't read this file: {error.strerror or error}", where=str(path), remedy="check the path"
+            f"can't read this file: {error.strerror or error}", where=short(str(path)), remedy="check the path"
         ) from None
     except UnicodeDecodeError:
         raise BadSpec("this file is no text", where=str(path), remedy="give a hardware.json") from None
+    except ValueError as error:  # a name with a zero byte
+        raise BadSpec(f"no file can be named so: {error}", where=repr(str(path)), remedy="check the path") from None
     return spec_of(Value(parse_json(text, str(path)), str(path)), path.parent.name or "custom")
+
+
+@invented("a name may be longer than a screen", traced=False)
+def short(name: str) -> str:
+    """A name for a message; of a very long one its beginning and its length."""
+    return name if len(name) <= 255 else f"{name[:60]}… ({len(name)} characters)"
 
 
 @invented("the JSON form of a machine", traced=False)
 def spec_of(machine: Value, name: str) -> MachineSpec:
     """The machine of one JSON object; `name` is used where it has none."""
+    machine.only(*names_of(MachineSpec))
     return MachineSpec(
         name=machine.optional("name", Value.text, name),
         e820=tuple(e820_of(entry) for entry in machine["e820"]),
@@ -274,6 +284,7 @@ def e801_of(value: Value) -> tuple[int, int, int, int]:
         given = [item.number(most=0xFFFF) for item in value.items(2 if len(value.raw) < 4 else 4)]
         ax, bx, cx, dx = given + [0] * (4 - len(given))
         return ax, bx, cx, dx
+    value.only("ax", "bx", "cx", "dx")
     ax, bx, cx, dx = (
         value.optional(register, lambda given: given.number(most=0xFFFF), 0) for register in ("ax", "bx", "cx", "dx")
     )
@@ -283,6 +294,7 @@ def e801_of(value: Value) -> tuple[int, int, int, int]:
 @invented("the JSON form of a machine", traced=False)
 def int15_of(value: Value) -> Int15Spec:
     """Raw replies of the three calls."""
+    value.only("e820", "e801", "e88")
     return Int15Spec(
         e820=value.optional("e820", lambda list: tuple(reply_of(reply, SMAP) for reply in list), None),
         e801=value.optional("e801", lambda reply: reply_of(reply, 0), None),
@@ -293,6 +305,7 @@ def int15_of(value: Value) -> Int15Spec:
 @invented("the JSON form of a machine", traced=False)
 def reply_of(value: Value, eax: int) -> Int15Reply:
     """One raw reply; `eax` is what a sound BIOS says there."""
+    value.only("range", "buffer", "carry", "eax", "ebx", "ecx", "edx")
 
     def register(name: str, default: int) -> int:
         return value.optional(name, lambda given: given.number(most=0xFFFFFFFF), default)
@@ -318,12 +331,13 @@ def hex_bytes_of(value: Value) -> bytes:
 @invented("the JSON form of a machine", traced=False)
 def cpus_of(value: Value) -> CpuSpec:
     """The CPUs; those present that `node_of` doesn't name are of node 0, others are of none that is known."""
+    value.only(*names_of(CpuSpec))
     present = value.optional("present", lambda given: given.number(1, 8192), 1)
     possible = value.optional("possible", lambda given: given.number(1, 8192), present)
     node_of = [0] * present + [-1] * (possible - present)
     for cpu, node in (value.optional("node_of", Value.members, None) or {}).items():
-        if not cpu.isdecimal() or int(cpu) >= len(node_of):
-            node.bad(f"{cpu!r} is no CPU of this machine", f"number CPUs from 0 to {len(node_of) - 1}")
+        if not re.fullmatch("[0-9]{1,4}", cpu) or int(cpu) >= len(node_of):
+            node.bad(f"{cpu[:40]!r} is no CPU of this machine", f"number CPUs from 0 to {len(node_of) - 1}")
         node_of[int(cpu)] = node.number(most=1023)
     return CpuSpec(
         present=present,
@@ -342,6 +356,7 @@ def cpus_of(value: Value) -> CpuSpec:
 @invented("the JSON form of a machine", traced=False)
 def numa_of(value: Value) -> NumaSpec:
     """The SRAT and the SLIT."""
+    value.only(*names_of(NumaSpec))
     no_slit: tuple[tuple[int, ...], ...] = ()
     slit = value.optional(
         "slit", lambda rows: tuple(tuple(cell.number(most=255) for cell in row) for row in rows), no_slit

@@ -122,3 +122,29 @@ def test_unknown_preset() -> None:
 def test_something_else_altogether() -> None:
     with pytest.raises(BadSpec, match="can't be described by a int"):
         load_spec(7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spec", "key", "remedy"),
+    [
+        ({"e820": [], "E820": []}, "E820", "'e820'"),
+        ({"e820": [], "foo": 1}, "foo", "the keys here are name, e820"),
+        ({"e820": [], "cpus": {"presnt": 1}}, "presnt", "'present'"),
+        ({"e820": [], "image": {"kib": {"kode": 1}}}, "kode", "'code'"),
+        ({"e820": [], 5: 1}, "5", "the keys here are"),
+    ],
+)
+def test_a_key_that_nobody_would_read_is_refused(spec: dict[str, object], key: str, remedy: str) -> None:
+    with pytest.raises(BadSpec, match=f"there is no key '{key}'") as told:
+        load_spec(spec)
+    assert remedy in told.value.remedy
+
+
+def test_a_key_twice_and_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    file = tmp_path / "hardware.json"
+    file.write_text('{"e820": [], "e820": []}')
+    with pytest.raises(BadSpec, match="'e820' stands there twice"):
+        load_spec(file)
+    file.write_text('{"e820": [[0, ' + "9" * 5000 + ', "usable"]]}')
+    with pytest.raises(BadSpec, match="thousands of digits"):
+        load_spec(file)
