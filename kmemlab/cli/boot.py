@@ -14,7 +14,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("boot", help="boot a machine and print its kernel log")
     parser.add_argument("spec", metavar="SPEC", help="a preset (laptop-8g), or the path of a hardware.json")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write dmesg.txt, buddyinfo.txt, zoneinfo.txt, … into DIR"
+        "--out", type=named_folder, metavar="DIR", help="also write dmesg.txt, buddyinfo.txt, zoneinfo.txt, … into DIR"
     )
     parser.add_argument(
         "--until", metavar="STAGE", help="stop behind a function of start_kernel, such as memblock_free_all"
@@ -23,6 +23,13 @@ def add_parser(commands: Any) -> None:
         "--addresses", action="store_true", help="print the map of virtual addresses instead of the kernel log"
     )
     parser.set_defaults(run=run)
+
+
+def named_folder(text: str) -> Path:
+    """The folder that `--out` names. An empty name (of a variable that is not set, say) would be this folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty: name a folder, or write . for this one")
+    return Path(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from kmemlab.cli.places import FOLDERS, WORKING_COPY, clone, originals
 from kmemlab.course.working_copy import fill_up
 from kmemlab.types.errors import KmemlabError
 
+LAST_PORT = 65535
 NEEDED = ("jupyterlab", "ipywidgets", "anywidget", "graphviz")
 
 
@@ -24,11 +26,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--no-browser", action="store_true", help="don't open a browser; print the address (for servers)"
     )
-    parser.add_argument("--port", type=int, help="the port to listen on (default: JupyterLab chooses)")
+    parser.add_argument("--port", type=port_number, help="the port to listen on (default: JupyterLab chooses)")
     parser.add_argument(
         "--dir", type=Path, help=f"where to work (default: the clone, else {WORKING_COPY}/ in this folder)"
     )
     parser.set_defaults(run=run)
+
+
+def port_number(text: str) -> int:
+    """The port that `--port` names, a number of 16 bits."""
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no port: write a number from 0 (any) to {LAST_PORT}")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -174,6 +174,14 @@ def trace_events(path: Path, skipped: SkippedLines) -> Iterator[TraceEvent]:
 @invented("a trace is a folder, or the file in it", traced=False)
 def find_events(trace: Path) -> Path:
     """The file of events of a trace folder; a file is taken as it is. Raises `BadCapture` if there is none."""
+    try:
+        trace.stat()
+    except (OSError, ValueError) as error:
+        raise BadCapture(
+            f"there is no such trace: {getattr(error, 'strerror', None) or error}",
+            where=str(trace)[:255],
+            remedy="give a trace folder, or its events.txt or events.txt.gz",
+        ) from None
     if not trace.is_dir():
         return trace
     for name in EVENT_FILES:

@@ -36,7 +36,13 @@ def kmemlab(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
         (["boot", "laptop-9g"], "laptop-9g"),
         (["boot", "/no/such/hardware.json"], "hardware.json"),
         (["boot", "laptop-8g", "--until", "no_such_stage"], "no_such_stage"),
+        (["boot", "x" * 5000], "(5000 characters)"),
         (["compare", "/no/such/folder"], "/no/such/folder"),
+        (
+            ["replay", "/no/such/folder"],
+            "there is no such trace: No such file or directory\n  where:  /no/such/folder\n",
+        ),
+        (["replay", "x" * 5000], "there is no such trace: File name too long"),
         (["where", "no_such_function_at_all"], "no_such_function_at_all"),
         (["course", "build", "--root", "/no/such/folder"], "/no/such/folder"),
         (["course", "run", "/no/such.ipynb"], "/no/such.ipynb"),
@@ -57,6 +63,26 @@ def test_an_error_of_ours_is_its_text_and_status_2(
 def test_a_wrong_command_line_is_status_2_too() -> None:
     assert kmemlab("no-such-command").returncode == 2
     assert "COMMAND" in kmemlab("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["boot", "tiny-128m", "--out", ""], "the name is empty"),
+        (["lab", "--port", "-1"], "'-1' is no port: write a number from 0 (any) to 65535"),
+        (["lab", "--port", "99999999"], "'99999999' is no port"),
+        (["lab", "--port", "65536"], "'65536' is no port"),
+        (["lab", "--port", "²"], "is no port"),
+    ],
+)
+def test_an_option_that_can_not_be_is_refused(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
