@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -104,3 +104,34 @@ def whole_numbers(function: str, **arguments: object) -> None:
             raise BadRequest(
                 f"{name} must be a whole number, not {value!r}", where=function, remedy=f"write for example {name}=0"
             )
+
+
+@invented("C's compiler says it", traced=False)
+def texts(function: str, **arguments: object) -> None:
+    """Raise `BadRequest` for the first argument that is no string."""
+    for name, value in arguments.items():
+        if not isinstance(value, str):
+            raise BadRequest(
+                f"{name} must be a string, not {value!r}", where=function, remedy=f'write for example {name}="data"'
+            )
+
+
+@invented("C's compiler says it", traced=False)
+def list_of_numbers(function: str, **arguments: object) -> None:
+    """Raise `BadRequest` for the first argument that is no list or tuple of whole numbers."""
+    for name, value in arguments.items():
+        if not isinstance(value, Sequence) or not all(isinstance(item, int) for item in value):
+            raise BadRequest(
+                f"{name} must be a list of whole numbers, not {value!r}",
+                where=function,
+                remedy=f"write for example {name}=[1, 2]",
+            )
+
+
+@invented("C's types have so many bits", traced=False)
+def numbers_within(function: str, least: int, most: int, **arguments: int) -> None:
+    """Raise `BadRequest` for the first argument that is no whole number from `least` to `most`."""
+    whole_numbers(function, **arguments)
+    for name, value in arguments.items():
+        if not least <= value <= most:
+            raise BadRequest(f"{name} can't be {value:#x}", where=function, remedy=f"choose {least} to {most:#x}")

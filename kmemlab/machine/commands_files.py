@@ -6,7 +6,7 @@ from kmemlab.alloc.dcache import opened
 from kmemlab.alloc.drop_caches import DROP_OBJECTS, DROP_PAGES, drop_slab
 from kmemlab.alloc.filemap import create_file, drop_pagecache, filemap_read, generic_perform_write, touch_inode
 from kmemlab.alloc.writeback import ksys_sync
-from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commanded import Commanded, texts, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.files import find_file
 from kmemlab.mm.globals import Mm
@@ -44,17 +44,20 @@ class FileCommands(Commanded):
 
     def create_file(self, name: str, pages: int) -> None:
         """Put a file on the disk; its page n is full of the byte n % 251 + 1. Raises `BadRequest`."""
+        texts("create_file", name=name)
         whole_numbers("create_file", pages=pages)
         self._command("create_file", name, pages)
 
     def read_file(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Read bytes of a file, all of them without `size`. Raises `BadRequest`, `OutOfMemory`."""
+        texts("read_file", name=name)
         whole_numbers("read_file", offset=offset, size=size or 0)
         data: bytes = self._command("read_file", name, offset, size)
         return data
 
     def write_file(self, name: str, offset: int, data: bytes) -> None:
         """Write bytes into a file; the disk gets them later. Raises `BadRequest`, `OutOfMemory`."""
+        texts("write_file", name=name)
         whole_numbers("write_file", offset=offset)
         if not isinstance(data, bytes):
             raise BadRequest(f"{data!r} is no bytes", where="write_file", remedy='write for example b"text"')
@@ -62,6 +65,7 @@ class FileCommands(Commanded):
 
     def truncate_file(self, name: str, pages: int) -> None:
         """Give a file another size, at most that with which it was made. Raises `BadRequest`."""
+        texts("truncate_file", name=name)
         whole_numbers("truncate_file", pages=pages)
         self._command("truncate_file", name, pages)
 
@@ -75,6 +79,7 @@ class FileCommands(Commanded):
 
         Raises `BadRequest`, `OutOfMemory`.
         """
+        texts("stat_file", name=name)
         pages: int = self._command("stat_file", name)
         return pages
 

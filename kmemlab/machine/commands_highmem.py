@@ -12,13 +12,14 @@ from kmemlab.alloc.page_address import page_address
 from kmemlab.boot.fault import show_fault_oops
 from kmemlab.boot.smp import num_possible_cpus
 from kmemlab.hardware.mmu import PageFault
-from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commanded import Commanded, numbers_within, texts, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.mm.context import interrupt, task_comm
 from kmemlab.mm.kernel_access import load, store
 from kmemlab.mm.mem_map import page_zone_id
 from kmemlab.sim.kernel import invented, kernel
 from kmemlab.types.errors import BadRequest
+from kmemlab.types.units import INT_MAX
 
 
 @invented("one family of the machine's commands")
@@ -112,8 +113,11 @@ class HighmemCommands(Commanded):
 
     def run_task(self, pid: int, cpu: int | None = None, comm: str = "") -> None:
         """Let another task run, or the same on another CPU. Raises `BadRequest` where that must not be."""
-        whole_numbers("run_task", pid=pid)
-        self._command("run_task", pid, self.kernel.mm.current.cpu if cpu is None else cpu, comm)
+        numbers_within("run_task", 0, INT_MAX, pid=pid)
+        cpu = self.kernel.mm.current.cpu if cpu is None else cpu
+        whole_numbers("run_task", cpu=cpu)
+        texts("run_task", comm=comm)
+        self._command("run_task", pid, cpu, comm)
 
     def page_address(self, pfn: int) -> int:
         """The address at which the kernel sees a page now; 0 for a page of HighMem that is not mapped. No command."""

@@ -10,7 +10,7 @@ from kmemlab.alloc import kmalloc as kmalloc_room
 from kmemlab.alloc import slab_common, slab_create
 from kmemlab.alloc.kmem_cache import KmemCache
 from kmemlab.alloc.slab_common import UP
-from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commanded import Commanded, list_of_numbers, numbers_within, texts, whole_numbers
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.wrong_object import error_of, look_before_free
 from kmemlab.sim.kernel import invented
@@ -18,7 +18,9 @@ from kmemlab.types.config import NUMA_NO_NODE
 from kmemlab.types.errors import BadRequest, OutOfMemory, SlabCorruption
 from kmemlab.types.gfp import GFP_KERNEL
 from kmemlab.types.trap_pf import X86_PF_WRITE
-from kmemlab.types.units import PAGE_SIZE
+from kmemlab.types.units import INT_MAX, PAGE_SIZE
+
+U32_MAX = 2 * INT_MAX + 1
 
 
 @invented("one family of the machine's commands")
@@ -53,7 +55,9 @@ class SlabCommands(Commanded):
         `ctor(memory, address)` fills an object when its slab is made: `memory.write(address, b"...")`. Raises
         `BadRequest` for a cache that can't be made, `KernelPanic` with SLAB_PANIC.
         """
-        whole_numbers("kmem_cache_create", size=size, align=align, flags=flags, usersize=usersize)
+        texts("kmem_cache_create", name=name)
+        whole_numbers("kmem_cache_create", size=size)
+        numbers_within("kmem_cache_create", 0, U32_MAX, align=align, flags=flags, usersize=usersize)
         made: str = self._slab_command("kmem_cache_create", name, size, align, flags, ctor, usersize)
         return made
 
@@ -76,6 +80,7 @@ class SlabCommands(Commanded):
 
     def kmem_cache_free_bulk(self, cache: str, addresses: tuple[int, ...], *, caller: str = "") -> None:
         """Give objects back at once. Raises what `kmem_cache_free` raises, for the last that is wrong."""
+        list_of_numbers("kmem_cache_free_bulk", addresses=addresses)
         self._slab_command("kmem_cache_free_bulk", cache, tuple(addresses), caller or call_site())
 
     def kmem_cache_shrink(self, cache: str) -> int:
@@ -114,6 +119,7 @@ class SlabCommands(Commanded):
 
     def ksize(self, address: int) -> int:
         """How many bytes the owner of an address may use."""
+        whole_numbers("ksize", address=address)
         return kmalloc_room.ksize(self.kernel.slab, address)
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -121,6 +127,8 @@ class SlabCommands(Commanded):
     def write(self, address: int, data: bytes) -> None:
         """Write bytes from a kernel address on, whoever they belong to. Raises `PageFault` where nothing is mapped."""
         whole_numbers("write", address=address)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise BadRequest(f"{data!r} is no bytes", where="write", remedy='write for example b"text"')
         self._command("write", address, bytes(data))
 
     def read(self, address: int, size: int) -> bytes:

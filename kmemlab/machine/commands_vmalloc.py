@@ -12,7 +12,7 @@ from kmemlab.alloc.vfree import run_vmap_work, vfree
 from kmemlab.alloc.vm_map_ram import vm_map_ram, vm_unmap_aliases, vm_unmap_ram
 from kmemlab.alloc.vmap import vmap, vunmap
 from kmemlab.alloc.vmap_pages import vmalloc_to_pfn
-from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commanded import Commanded, list_of_numbers, numbers_within, texts, whole_numbers
 from kmemlab.machine.commands_highmem import a_page
 from kmemlab.machine.kernel import Kernel
 from kmemlab.machine.vmallocinfo import vmallocinfo
@@ -22,6 +22,7 @@ from kmemlab.mm.vm_struct import VM_MAP, VM_MAP_PUT_PAGES
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, KmemlabError
 from kmemlab.types.gfp import GFP_KERNEL
+from kmemlab.types.units import U64_MAX
 
 Maker: TypeAlias = Callable[[Mm, int, str], int]
 CALLER = "student"
@@ -87,6 +88,8 @@ class VmallocCommands(Commanded):
 
     def vmap(self, pfns: Sequence[int], *, put_pages: bool = False, caller: str = CALLER) -> int:
         """Addresses for pages in this order; `put_pages`: `vfree` frees them. Raises `OutOfMemory`, `BadRequest`."""
+        list_of_numbers("vmap", pfns=pfns)
+        texts("vmap", caller=caller)
         return int(self._kept("vmap", tuple(pfns), int(put_pages), caller))
 
     def vunmap(self, address: int) -> None:
@@ -96,6 +99,7 @@ class VmallocCommands(Commanded):
 
     def vm_map_ram(self, pfns: Sequence[int]) -> int:
         """As `vmap`, for a short while. Raises `OutOfMemory`, `BadRequest`."""
+        list_of_numbers("vm_map_ram", pfns=pfns)
         return int(self._kept("vm_map_ram", tuple(pfns)))
 
     def vm_unmap_ram(self, address: int, count: int) -> None:
@@ -109,7 +113,8 @@ class VmallocCommands(Commanded):
 
     def ioremap(self, phys_addr: int, size: int, kind: str = "ioremap", caller: str = CALLER) -> int:
         """An address for a device's memory; `kind` is ioremap, ioremap_wc, … Raises `BadRequest`, `OutOfMemory`."""
-        whole_numbers("ioremap", phys_addr=phys_addr, size=size)
+        numbers_within("ioremap", 0, U64_MAX, phys_addr=phys_addr, size=size)
+        texts("ioremap", kind=kind, caller=caller)
         if kind not in MAPPERS:
             raise BadRequest(f"there is no {kind!r}", where="ioremap", remedy=f"choose one of {', '.join(MAPPERS)}")
         return int(self._kept("ioremap", phys_addr, size, kind, caller))
@@ -132,6 +137,7 @@ class VmallocCommands(Commanded):
 
     def _make(self, kind: str, size: int, caller: str) -> int:
         whole_numbers(kind, size=size)
+        texts(kind, caller=caller)
         if size < 0:
             raise BadRequest(f"{size} bytes can't be had", where=kind, remedy="ask for one byte at least")
         return int(self._kept("vmalloc", kind, size, caller))

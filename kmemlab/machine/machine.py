@@ -18,7 +18,7 @@ from kmemlab.alloc.page_alloc import alloc_pages_inner, free_pages_inner
 from kmemlab.alloc.slab_check import check_slab
 from kmemlab.boot.address_layout import address_space_text
 from kmemlab.hardware.spec import MachineSpec, load_spec
-from kmemlab.machine.commanded import Commanded, whole_numbers
+from kmemlab.machine.commanded import Commanded, texts, whole_numbers
 from kmemlab.machine.commands_files import FileCommands
 from kmemlab.machine.commands_highmem import HighmemCommands
 from kmemlab.machine.commands_memory_block import MemoryBlockCommands
@@ -137,11 +137,13 @@ class Machine(
 
         Raises `BadRequest` for a name that there is not and for a value that the kernel refuses.
         """
+        texts("sysctl", name=name)
         text: str = self._command("sysctl", name, None if value is None else str(value))
         return text
 
     def sysfs(self, name: str, value: str | None = None) -> str:
         """Read or write a file of /sys, such as "kernel/mm/transparent_hugepage/enabled". Raises `BadRequest`."""
+        texts("sysfs", name=name, **({} if value is None else {"value": value}))
         text: str = self._command("sysfs", name, value)
         return text
 

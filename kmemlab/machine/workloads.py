@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
+from kmemlab.machine.commanded import whole_numbers
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.workload import Plan, Workload
 from kmemlab.mm.zone import NR_FREE_PAGES
@@ -41,6 +42,7 @@ def runs_still(machine: Machine, pid: int) -> bool:
 
 def _size(machine: Machine, pages: int | None, part: float) -> int:
     """So many pages as were asked for, or a part of what is free."""
+    whole_numbers("a workload", pages=1 if pages is None else pages)
     if pages is not None and pages < 1:
         raise BadRequest(f"{pages} pages are no work", where="a workload", remedy="give 1 page or more")
     return pages or max(CHUNK, int(free_pages_of(machine) * part))
@@ -104,17 +106,17 @@ def thrashing(seed: int = 0, pages: int | None = None, rounds: int = 3) -> Workl
 
     def plan(machine: Machine) -> Plan:
         random, size, piece = Random(f"thrashing {seed}"), _size(machine, pages, 1.3), 8
-        pieces = list(range(0, size, piece))
 
         def steps() -> Iterator[str]:
             name = _file(machine, "set", size)
+            pieces = list(range(0, size, piece))
             for number in range(rounds):
                 random.shuffle(pieces)
                 for at, page in enumerate(pieces):
                     _read(machine, name, page, min(piece, size - page))
                     yield f"round {number + 1} begins" if not at else ""
 
-        return Plan(rounds * len(pieces), steps())
+        return Plan(rounds * -(-size // piece), steps())
 
     return Workload("thrashing", "Reads a set that does not fit, again and again.", plan)
 

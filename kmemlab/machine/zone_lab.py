@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmemlab.machine.commanded import Commanded
+from kmemlab.machine.commanded import Commanded, numbers_within, whole_numbers
 from kmemlab.mm.buddy import example_zone, free_one_page, rmqueue_smallest
 from kmemlab.mm.check_zone import check_conservation
 from kmemlab.mm.mem_map import MAX_ORDER
@@ -11,6 +11,8 @@ from kmemlab.mm.zone import NR_FREE_PAGES, zone_spans_pfn
 from kmemlab.sim.kernel import invented
 from kmemlab.types.errors import BadRequest, OutOfMemory
 from kmemlab.types.migratetype import MIGRATE_MOVABLE
+
+MOST_BLOCKS = 1 << 10
 
 
 @invented("the buddy alone, without watermarks, mobility types and zonelists in the way")
@@ -23,6 +25,9 @@ class ZoneLab(Commanded):
     """
 
     def __init__(self, order: int = MAX_ORDER - 1, blocks: int = 1) -> None:
+        """`blocks` free blocks of 2**`order` pages. Raises `BadRequest` for an order that there is not, or no block."""
+        numbers_within("ZoneLab", 0, MAX_ORDER - 1, order=order)
+        numbers_within("ZoneLab", 1, MOST_BLOCKS, blocks=blocks)
         self.zone = example_zone(order, blocks)
         self.zone.managed_pages = self.zone.vm_stat[NR_FREE_PAGES]
         super().__init__(self.zone)
@@ -32,6 +37,7 @@ class ZoneLab(Commanded):
 
         Raises `BadRequest` for an order that does not exist, `OutOfMemory` when no block is large enough.
         """
+        whole_numbers("alloc", order=order)
         pfn: int = self._command("alloc", order)
         return pfn
 
@@ -40,6 +46,7 @@ class ZoneLab(Commanded):
 
         Raises `DoubleFree` when it is free, `BadRequest` when it was not taken with this order.
         """
+        whole_numbers("free", pfn=pfn, order=order)
         self._command("free", pfn, order)
 
     def check_laws(self) -> None:
