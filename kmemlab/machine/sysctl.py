@@ -39,6 +39,8 @@ from kmemlab.sim.struct import Cell
 from kmemlab.types.errors import BadRequest
 from kmemlab.types.units import INT_MAX, PAGE_SIZE, U64_MAX
 
+LONG_MAX = U64_MAX >> 1  # what a cell holds; C has an unsigned long there
+
 THP_MODES = {"always": THP_ALWAYS, "madvise": THP_MADVISE, "never": THP_NEVER}
 
 
@@ -128,7 +130,7 @@ VM_TABLE = {
     "vm.oom_dump_tasks": plain(Mm.oom_dump_tasks),
     "vm.overcommit_memory": plain(Mm.sysctl_overcommit_memory, most=2),
     "vm.overcommit_ratio": CtlTable(lambda mm: mm.sysctl_overcommit_ratio, overcommit_ratio_handler),
-    "vm.overcommit_kbytes": CtlTable(lambda mm: mm.sysctl_overcommit_kbytes, overcommit_kbytes_handler, most=U64_MAX),
+    "vm.overcommit_kbytes": CtlTable(lambda mm: mm.sysctl_overcommit_kbytes, overcommit_kbytes_handler, most=LONG_MAX),
     "vm.user_reserve_kbytes": plain(Mm.sysctl_user_reserve_kbytes),
 }
 VM_TABLE |= {

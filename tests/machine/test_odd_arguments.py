@@ -22,6 +22,7 @@ ODD: dict[str, Callable[[Any], object]] = {
     "sysctl: name": lambda machine: machine.sysctl(5),
     "sysctl: a ratio": lambda machine: machine.sysctl("vm.lowmem_reserve_ratio", 2**64),
     "sysctl: 5,000 digits": lambda machine: machine.sysctl("vm.min_free_kbytes", "9" * 5000),
+    "sysctl: more than a cell holds": lambda machine: machine.sysctl("vm.overcommit_kbytes", 2**63),
     "sysfs: name": lambda machine: machine.sysfs(5),
     "sysfs: value": lambda machine: machine.sysfs("kernel/mm/transparent_hugepage/enabled", 5),
     "kmem_cache_create: name": lambda machine: machine.kmem_cache_create(5, 64),
