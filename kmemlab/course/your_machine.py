@@ -191,11 +191,19 @@ def your_machine(mine: bool | None = None, pasted: Mapping[str, str] | None = No
     """The computer that this runs on if `mine`, or if KMEMLAB_MACHINE=mine; else the one that ships with the course.
 
     With `pasted` it is a machine of which there is only what was copied: `pasted={"/proc/zoneinfo": "Node 0, …"}`.
+    Raises `BadRequest` for anything but texts by their paths.
 
     >>> your_machine(mine=False)
     Read from amd64-4g-2cpu, a real machine that ships with the course.
     """
     if pasted is not None:
+        rows = pasted.items() if isinstance(pasted, Mapping) else ((None, pasted),)
+        if not all(isinstance(path, str) and isinstance(text, str) for path, text in rows):
+            raise BadRequest(
+                "what is pasted must be texts by the paths that they were copied from",
+                where="your_machine(pasted=…)",
+                remedy='write pasted={"/proc/zoneinfo": """…""", "/proc/meminfo": """…"""}',
+            )
         return YourMachine("a machine whose files were pasted", None, pasted)
     if mine is None:
         mine = os.environ.get(VARIABLE, "capture") == "mine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,9 @@ def test_a_file_that_nobody_has_is_an_error_with_a_remedy() -> None:
     with pytest.raises(BadRequest, match="/proc/nothing is not among the files") as error:
         shipped().read("/proc/nothing")
     assert "KMEMLAB_MACHINE=mine" in str(error.value)
+
+
+@pytest.mark.parametrize("pasted", [5, "x", {"/proc/meminfo": None}, {"/proc/meminfo": b"MemTotal"}, {5: "x"}])
+def test_what_is_pasted_must_be_texts_by_their_paths(pasted: Any) -> None:
+    with pytest.raises(BadRequest, match="texts by the paths"):
+        your_machine(pasted=pasted)
