@@ -16,7 +16,7 @@ GROUPS = (
     ("Graphviz", probes.graphviz),
     ("Tests", probes.tests),
     ("Browser", probes.browser),
-    ("Sandbox for grading", probes.sandbox),
+    ("To run strangers' notebooks in", probes.sandbox),
 )
 
 

@@ -106,8 +106,8 @@ def browser() -> Iterator[Finding]:
 
 
 def sandbox() -> Iterator[Finding]:
-    """What can hold a stranger's code when it is graded."""
-    yield Finding("a process of its own with a time limit")
+    """What can hold a stranger's code when it is graded: a check in a notebook runs in that notebook's own process."""
+    yield Finding("pytest --nbval-lax: a process of its own for each notebook, a time limit for each check")
     yield _rlimits()
     yield _bubblewrap()
 
@@ -120,7 +120,7 @@ def _rlimits() -> Finding:
     bounds = [name for name in ("AS", "CPU", "FSIZE", "NOFILE", "NPROC") if hasattr(resource, f"RLIMIT_{name}")]
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     remedy = (
-        "you are root, whom the limit on processes doesn't bind: the grader changes to another user first"
+        "you are root, whom the limit on processes doesn't bind: run strangers' notebooks as another user"
         if root
         else ""
     )
@@ -136,7 +136,7 @@ def _bubblewrap() -> Finding:
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(f"bubblewrap at {path} doesn't run: {error}", False, "grading goes on without it")
+        return Finding(f"bubblewrap at {path} doesn't run: {error}", False, "do without, or in a container")
     if done.returncode:
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         return Finding(
