@@ -125,7 +125,7 @@ def set_scanners(cc: CompactControl, zone: Zone) -> None:
     cc.whole_zone = int(cc.migrate_pfn <= zone.compact_init_migrate_pfn)
 
 
-@kernel("mm/compaction.c", "compact_zone")
+@kernel("mm/compaction.c", "compact_zone", left_out="cond_resched: nobody else has a turn meanwhile")
 def compact_zone(mm: Mm, cc: CompactControl, zone: Zone) -> CompactResult:
     """Compact a zone as `cc` says, if that is suitable; what it came to."""
     cc.total_migrate_scanned = cc.total_free_scanned = cc.nr_migratepages = cc.nr_freepages = 0

@@ -257,7 +257,7 @@ def compact_first(
 @kernel(
     "mm/page_alloc.c",
     "__alloc_pages_slowpath",
-    left_out="cpusets; the warnings for odd requests",
+    left_out="cpusets; the warnings for odd requests; further rounds for one that must not fail: here it must wait",
 )
 def alloc_pages_slowpath(mm: Mm, gfp: int, order: int, nid: int) -> int | None:
     """What is tried when no zone is above its low watermark. Raises `MustWait` for one that may not fail, but must."""

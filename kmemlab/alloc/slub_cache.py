@@ -121,7 +121,12 @@ def early_kmem_cache_node_alloc(cache: SlubCache, nid: int) -> None:
 # -- birth -------------------------------------------------------------------------------------------------------------
 
 
-@kernel("mm/slub.c", "kmem_cache_open", formerly=("__kmem_cache_create",))
+@kernel(
+    "mm/slub.c",
+    "kmem_cache_open",
+    formerly=("__kmem_cache_create",),
+    left_out="the per-CPU memory that a kmem_cache_cpu takes: here it is a row of a table",
+)
 def kmem_cache_create(cache: SlubCache, flags: int) -> bool:
     """Work out the geometry of a cache whose object_size and align are set, and make what its nodes need."""
     common = cache.common

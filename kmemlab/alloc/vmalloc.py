@@ -86,7 +86,7 @@ def alloc_pages_bulk_array_mempolicy(mm: Mm, gfp: int, nid: int, nr_pages: int, 
 @kernel(
     "mm/vmalloc.c",
     "__vmalloc_area_node",
-    left_out="kmalloc of the list of pages, where that is no longer than a page; what stands in it",
+    left_out="kmalloc of a list of pages no longer than a page, and what stands in it; GFP_NOFS for page tables",
 )
 def vmalloc_area_node(mm: Mm, vm: int, gfp: int, prot: int, page_shift: int, nid: int, alloc: AllocPages) -> None:
     """Give an area its pages and map them. Raises `OutOfMemory`, and the area is gone then.

@@ -86,7 +86,11 @@ def wb_over_bg_thresh(mm: Mm) -> bool:
     return global_node_page_state(mm, NR_FILE_DIRTY) > global_dirty_limits(mm)[0]
 
 
-@kernel("fs/fs-writeback.c", "wb_writeback", left_out="sorting files by age; bandwidth")
+@kernel(
+    "fs/fs-writeback.c",
+    "wb_writeback",
+    left_out="sorting files by age; bandwidth; slices of a file after its first, which wait for the next time",
+)
 def wb_writeback(mm: Mm, oldest: int | None) -> int:
     """Write a part of each file in turn, all files or those whose first change is not later than jiffy `oldest`."""
     written = 0

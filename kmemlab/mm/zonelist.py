@@ -76,11 +76,11 @@ def build_zonelists(mm: Mm, pgdat: PglistData) -> None:
         mm.boot.printk.info(f"Fallback order for Node {pgdat.node_id}: {''.join(f'{node} ' for node in used)}")
 
 
-@kernel("mm/page_alloc.c", "find_next_best_node")
+@kernel("mm/page_alloc.c", "find_next_best_node", left_out="nodes without CPUs first, when lists are built after boot")
 def find_next_best_node(mm: Mm, node: int, used: list[int]) -> int | None:
     """The nearest node that is not used yet; None when there is none with memory left.
 
-    The node itself is always first, even without memory. C prefers nodes with CPUs, but no CPU is in a node's mask
+    The node itself is always first, even without memory. C prefers nodes without CPUs, but no CPU is in a node's mask
     while the boot list is built, so that preference decides nothing here.
     """
     if node not in used:
