@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 import kmemlab.mm.buddy as buddy
 from kmemlab.mm.buddy import expand, find_buddy_pfn
 from kmemlab.mm.buddy import find_buddy_pfn as other_name
-from kmemlab.sim.hook import Hook
+from kmemlab.sim import recorder
+from kmemlab.sim.hook import Function, Hook, set_recorded
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch, patches
+from kmemlab.sim.recorder import traced_functions
 from kmemlab.types.errors import BadPatch
 
 from .bare import Bench
@@ -167,19 +169,23 @@ def test_a_kernel_function_may_stand_in_for_another_while_both_are_recorded() ->
         assert find_buddy_pfn(8, 0) == 9
 
 
-def test_a_recording_that_cannot_begin_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    install, codes = Hook.install, (expand.__code__, find_buddy_pfn.__code__)
-
-    def fails_once(hook: Hook) -> None:
-        if hook.recorded and hook.function is expand:
+@pytest.mark.parametrize("another_runs", [False, True])
+def test_a_recording_that_cannot_begin_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, another_runs: bool
+) -> None:
+    def fails_half_way(marked: Iterable[Function], recorded: bool) -> None:
+        functions = list(marked)
+        set_recorded(functions[: len(functions) // 2 if recorded else None], recorded)
+        if recorded:
             raise ZeroDivisionError
-        install(hook)
 
-    with monkeypatch.context() as broken:
-        broken.setattr(Hook, "install", fails_once)
-        with pytest.raises(ZeroDivisionError):
-            Bench()
-    assert (expand.__code__, find_buddy_pfn.__code__) == codes
+    with recorded_bench() if another_runs else nullcontext():
+        codes = [function.__code__ for function in traced_functions()]
+        with monkeypatch.context() as broken:
+            broken.setattr(recorder, "set_recorded", fails_half_way)
+            with pytest.raises(ZeroDivisionError):
+                Bench()
+        assert [function.__code__ for function in traced_functions()] == codes
     with recorded_bench() as bench:
         assert bench.do("take", 0) is not None
 
