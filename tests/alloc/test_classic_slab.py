@@ -13,6 +13,7 @@ from kmemlab.alloc.slab_array_cache import entries_of
 from kmemlab.alloc.slab_bug import Oops
 from kmemlab.alloc.slab_cache import SLABS_FREE, SLABS_FULL, SLABS_PARTIAL, SlabCache, get_node
 from kmemlab.alloc.slab_freelist import slab_free_objects, slab_put_obj
+from kmemlab.alloc.slab_lists import surplus_slabs
 from kmemlab.alloc.slab_pages import slab_address, slab_nid, virt_to_slab
 from kmemlab.alloc.slab_reap import slab_dead_cpu, slab_prepare_cpu
 from kmemlab.alloc.slab_setup import do_tune_cpucache
@@ -524,3 +525,16 @@ def test_with_debugging_everything_still_works() -> None:
     assert "slab error" not in machine.dmesg()
     assert "corruption" not in machine.dmesg()
     machine.check()
+
+
+def test_the_free_slab_that_is_found_last_is_destroyed_first() -> None:
+    machine = boot()
+    machine.kmem_cache_create("a", 512, 0, SLAB_NOLEAKTRACE)
+    cache = cache_of(machine, "a")
+    nodes, n = cache.state.nodes, get_node(cache, 0)
+    for address in [machine.kmem_cache_alloc("a") for _ in range(120)]:
+        machine.kmem_cache_free("a", address)
+    free = on_list(cache, SLABS_FREE)
+    assert len(free) > 2
+    nodes.free_limit[n] = 0
+    assert surplus_slabs(cache, 0) == free  # taken from the tail, each put before the others

@@ -23,6 +23,7 @@ from kmemlab.mm.compaction_suitable import CompactResult, compaction_suitable
 from kmemlab.mm.kcompactd_wake import fragmentation_score_node, fragmentation_score_zone, wakeup_kcompactd
 from kmemlab.mm.page_state import page_has_flag
 from kmemlab.mm.pageblock_skip import get_pageblock_skip, reset_isolation_suitable
+from kmemlab.mm.vm_event import KCOMPACTD_WAKE
 from kmemlab.mm.vmstat import NR_ISOLATED
 from kmemlab.mm.zone import free_blocks, get_pageblock_migratetype, zone_end_pfn
 from kmemlab.sim.list_head import list_for_each
@@ -447,3 +448,17 @@ def test_the_migrate_scanner_goes_as_a_recorded_one():
         first[3] == 32 < second[3] and (second[0], second[1]) == (first[1], first[0] // BLOCK * BLOCK + BLOCK)
         for first, second in pairwise(seen)
     )
+
+
+def test_kcompactd_that_is_told_not_to_care_sleeps_until_it_is_woken():
+    machine, _, _ = scattered()
+    mm = machine.kernel.mm
+    pgdat = mm.node_data[0]
+    machine.sysctl("vm.compaction_proactiveness", 0)
+    pgdat.kcompactd_max_order, pgdat.kcompactd_awake = 3, 0  # noted, and nobody has woken it
+    woken = mm.vm_event[KCOMPACTD_WAKE]
+    machine.tick(1000)
+    assert (mm.vm_event[KCOMPACTD_WAKE], pgdat.kcompactd_max_order) == (woken, 3)
+    machine.sysctl("vm.compaction_proactiveness", 20)
+    machine.tick(1000)
+    assert pgdat.kcompactd_max_order == 0

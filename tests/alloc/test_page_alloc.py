@@ -11,12 +11,14 @@ from kmemlab.alloc.page_alloc import (
     current_gfp_context,
     free_pages_inner,
 )
+from kmemlab.alloc.page_api import alloc_pages
 from kmemlab.machine.machine import Machine
 from kmemlab.mm.context import PF_MEMALLOC_NOFS, PF_MEMALLOC_NOIO, PF_MEMALLOC_PIN, interrupt
 from kmemlab.mm.highatomic import unreserve_highatomic_pageblock
 from kmemlab.mm.vm_event import (
     NUMA_FOREIGN,
     NUMA_HIT,
+    NUMA_INTERLEAVE_HIT,
     NUMA_LOCAL,
     NUMA_MISS,
     NUMA_OTHER,
@@ -117,6 +119,19 @@ def test_numa_counters(two_nodes: Machine) -> None:
     assert taken.vm_numa_event[NUMA_MISS] == 1
     assert zones[1].vm_numa_event[NUMA_FOREIGN] == 1
     assert alloc_pages_inner(twin.kernel.mm, GFP_NOWAIT | __GFP_THISNODE, 0, 1) is None
+
+
+def test_boot_counts_what_it_took_in_turn(two_nodes: Machine) -> None:
+    def counted(machine: Machine, event: int) -> list[int]:
+        return [sum(zone.vm_numa_event[event] for zone in machine.zones if zone.node == node) for node in (0, 1)]
+
+    twin = two_nodes.fork()
+    in_turn, hits = counted(twin, NUMA_INTERLEAVE_HIT), counted(twin, NUMA_HIT)
+    assert all(0 < count <= hit for count, hit in zip(in_turn, hits, strict=True))
+    assert abs(in_turn[0] - in_turn[1]) <= 1
+    for _ in range(5):
+        alloc_pages(twin.kernel.mm, GFP_KERNEL, 5)
+    assert counted(twin, NUMA_INTERLEAVE_HIT) == in_turn  # boot is over
 
 
 def test_types_are_not_mixed_while_dma32_can_give(laptop: Machine, two_nodes: Machine) -> None:

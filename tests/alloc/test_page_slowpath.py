@@ -27,6 +27,7 @@ from kmemlab.mm.zone_watermark_ok import (
     ALLOC_OOM,
     ALLOC_WMARK_MIN,
 )
+from kmemlab.mm.zonelist import first_zones_zonelist
 from kmemlab.types.errors import MustWait
 from kmemlab.types.gfp import (
     __GFP_COMP,
@@ -274,3 +275,15 @@ def test_flags_as_linux_prints_them() -> None:
     assert gfp_text(GFP_HIGHUSER_MOVABLE | __GFP_COMP | __GFP_ZERO) == gfp_text(0x140DCA)
     assert gfp_text(GFP_ATOMIC) == "GFP_ATOMIC"
     assert gfp_text(0xD20C0) == "__GFP_IO|__GFP_FS|__GFP_NOWARN|__GFP_NORETRY|__GFP_COMP|__GFP_NOMEMALLOC"  # in traces
+
+
+def test_where_no_zone_may_serve_nobody_is_asked_to_free_anything(machine: Machine) -> None:
+    mm = machine.kernel.mm
+    own = mm.node_data[0].node_zonelists[1]  # of requests for this node alone
+    own.count = own.zone_idx[0] = 0  # a node without memory
+    gfp = GFP_KERNEL | __GFP_THISNODE | __GFP_NOWARN
+    assert first_zones_zonelist(mm, own, 3) is None
+    with Below(machine) as below:
+        assert alloc_pages_inner(mm, gfp, 0, 0) is None
+    assert (len(below.reclaims), below.kills) == (0, 0)
+    assert not mm.node_data[0].kswapd_awake

@@ -375,3 +375,12 @@ def test_slabinfo_counts_objects_of_cpus_as_active() -> None:
     )
     kmem_cache_shrink(cache)
     assert slabinfo(machine.kernel).splitlines()[2].split()[1:3] == ["3", "8"]
+
+
+def test_krealloc_clears_what_it_leaves_unused() -> None:
+    for cmdline, spare in (("", bytes(156)), ("init_on_alloc=0", b"A" * 156)):
+        machine = small(cmdline)
+        pages, address = machine.kernel.slab.pages, machine.kmalloc(256, GFP_KERNEL)
+        write_memory(pages, address, b"A" * 256)
+        assert machine.krealloc(address, 100) == address
+        assert read_memory(pages, address, 256) == b"A" * 100 + spare

@@ -131,15 +131,15 @@ def test_only_the_machine_catches_it_and_the_player_opens_there(name: str, answe
 def test_a_share_that_is_wrong_under_pressure_is_seen_in_what_is_scanned() -> None:
     def favours_files(swappiness: int, anon_cost: int, file_cost: int) -> tuple[int, int]:
         anon, file = fractions.original(swappiness, anon_cost, file_cost)  # type: ignore[attr-defined]
-        return (anon // 4 if swappiness > 100 else anon), file  # the machine has 150
+        return (anon // 4 if anon_cost > 100 else anon), file
 
+    start(student="carol")  # whose machine swaps so much that it costs
     player = difference("kswapd.shares", favours_files)
     assert player is not None
     step = player.steps[player.opened]
     assert "shrink_lruvec" in "\n".join(step.stack)
     assert step.said.startswith("The first difference. `shrink_")
-    scanned = step.changed.index("pgscan_kswapd")
-    assert [row.split()[0] for row in step.changed[scanned + 1 : scanned + 3]] == ["yours", "kernel's"]
+    assert any(row in ("inactive file", "inactive anon") for row in step.changed)
 
 
 def test_each_implement_task_of_linux_runs_in_a_machine() -> None:
