@@ -11,7 +11,7 @@ lists start in ascending order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from kmemlab.machine.saved_state import SavedState, SavedZone
@@ -118,13 +118,19 @@ def zone_of_saved(page: MemMap, saved: SavedZone) -> Zone:
 
 
 @invented("a replay starts from a saved state")
-def put_free_ranges(memory: ReplayMemory, ranges: list[tuple[int, int]]) -> None:
-    """Put the pages of ascending ranges [start, end) on the free lists, each block behind those before it."""
+def put_free_ranges(
+    memory: ReplayMemory, ranges: list[tuple[int, int]], turn: Callable[[int, int], float] = lambda pfn, order: 0
+) -> None:
+    """Put the pages of ascending ranges [start, end) on the free lists, each block behind those before it.
+
+    `turn` tells of a block (page frame, order) when it is taken: what comes sooner stands further in front.
+    """
     for zone in memory.zones:
+        blocks: list[tuple[int, int]] = []
         for start, end in ranges:
-            first, last = max(start, zone.zone_start_pfn), min(end, zone_end_pfn(zone))
-            for pfn, order in whole_blocks(first, last):
-                free_one_page(zone, pfn, order, get_pageblock_migratetype(zone.page, pfn), FPI_TO_TAIL)
+            blocks += whole_blocks(max(start, zone.zone_start_pfn), min(end, zone_end_pfn(zone)))
+        for pfn, order in sorted(blocks, key=lambda block: turn(*block)):
+            free_one_page(zone, pfn, order, get_pageblock_migratetype(zone.page, pfn), FPI_TO_TAIL)
 
 
 @invented("free pages make blocks in one way only", traced=False)

@@ -6,6 +6,8 @@ contents of the per-CPU lists are then those of the saved state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kmemlab.alloc.freelist import get_page_from_freelist, gfp_migratetype, gfp_zone, node_zonelist, rmqueue
 from kmemlab.alloc.page_alloc import alloc_flags_nofragment
 from kmemlab.alloc.page_slowpath import gfp_to_alloc_flags, zones_for
@@ -40,10 +42,17 @@ from kmemlab.types.zone_type import MAX_NR_ZONES
 
 
 @invented("a policy replay starts where the real machine stood")
-def put_in_state(mm: Mm, state: SavedState, types: dict[int, int], waiting: list[TraceEvent]) -> None:
+def put_in_state(
+    mm: Mm,
+    state: SavedState,
+    types: dict[int, int],
+    waiting: list[TraceEvent],
+    turn: Callable[[int, int], float] = lambda pfn, order: 0,
+) -> None:
     """Make a booted machine's page allocator stand as a saved state says.
 
-    `types` are the pageblocks' mobility types by number, `waiting` the events whose blocks waited in CPUs' lists.
+    `types` are the pageblocks' mobility types by number, `waiting` the events whose blocks waited in CPUs' lists,
+    `turn` tells of a free block (page frame, order) when it is taken.
     Raises `BadCapture` for a state of another machine.
     """
     zones = {(zone.node, zone.name): zone for zone in mm.populated_zones()}
@@ -55,7 +64,7 @@ def put_in_state(mm: Mm, state: SavedState, types: dict[int, int], waiting: list
         )
     empty_lists(mm)
     set_types(mm.page, types)
-    put_free_ranges(ReplayMemory(mm.page, tuple(zones.values())), state.free_ranges())
+    put_free_ranges(ReplayMemory(mm.page, tuple(zones.values())), state.free_ranges(), turn)
     for saved in state.populated():
         zone = zones[saved.key]
         zone.watermark_boost = saved.numbers.get("boost", 0)

@@ -1,7 +1,8 @@
-"""What a saved state does not say, and the first events of a trace do: pageblocks' types, CPUs' own lists.
+"""What a saved state does not say, and the first events of a trace do: pageblocks' types, the order of lists.
 
 A pageblock's type is told by the first event that names one: a block that left a type's free list, or went back on it.
-A page that is handed to a caller, and was neither free nor seen before, had waited in a CPU's list.
+A page that is handed to a caller, and was neither free nor seen before, had waited in a CPU's list. Of the free blocks
+of a list those that are taken first stood in front.
 """
 
 from __future__ import annotations
@@ -105,3 +106,22 @@ def waiting_in_pcp(
             elif event.name == "mm_page_pcpu_drain":
                 drained.append(event)
     return taken + drained[::-1]
+
+
+@invented("a saved state leaves it out")
+def turns_of_blocks(events: Iterable[TraceEvent]) -> Callable[[int, int], float]:
+    """When each block (page frame, order) that is free at the start is taken: at the first event of one of its pages.
+
+    In units of events; never is infinity.
+    """
+    first: dict[int, int] = {}
+    for at, event in enumerate(events):
+        if event.name in PAGE_EVENTS and event.fields[0]:
+            pfn, order = event.fields[0], event.fields[1]
+            for each in range(pfn, pfn + (1 << order)):
+                first.setdefault(each, at)
+
+    def turn(pfn: int, order: int) -> float:
+        return min((first[each] for each in range(pfn, pfn + (1 << order)) if each in first), default=float("inf"))
+
+    return turn
