@@ -2,7 +2,7 @@
 
 request ─▶ alloc_pages: the machine's own slow path wakes kswapd, frees pages itself, kills
    │
-   ├▶ of a file:     filemap_add_folio      a page that the model still has in its cache is used, and not asked for
+   ├▶ of a file:     filemap_add_folio      a bit later; what is still in the model's cache is used, not asked for
    ├▶ of a program:  folio_add_lru          mapped once, used once
    └▶ the kernel's:  held until it is freed
 
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.pressure_tasks import TraceTasks
 from kmemlab.machine.pressure_work import Content, Kind, Step
+from kmemlab.machine.replay_memory import whole_blocks
 from kmemlab.machine.saved_state import KPF_ACTIVE, KPF_ANON, KPF_LRU, KPF_PRIVATE, SavedState
 from kmemlab.mm.address_space import MAX_MAPPINGS, address_space_init, filemap_get_folio
 from kmemlab.mm.context import set_task_comm
@@ -84,15 +85,22 @@ class PressureModel:
     # -- the start -----------------------------------------------------------------------------------------------------
 
     def put_old_pages(self, state: SavedState) -> None:
-        """Put the pages that were on the LRU lists on the model's, in the order of their frames: no other is known."""
+        """Put the pages that were on the LRU lists on the model's. In which order they stood, nobody saved.
+
+        Whoever fills memory gets the small free blocks first: pages of small blocks are taken for the oldest.
+        """
         mm = self.mm
         for pfn in range(mm.page.max_pfn):
             mm.page.flags[pfn] = 0  # what the model's own boot left there
-        for start, pages, bits in state.flags:
-            if not bits >> KPF_LRU & 1:
-                continue
+        blocks = (
+            (order, pfn, bits)
+            for start, pages, bits in state.flags
+            if bits >> KPF_LRU & 1
+            for pfn, order in whole_blocks(start, min(start + pages, mm.page.max_pfn))
+        )
+        for order, first, bits in sorted(blocks):
             flags = sum(1 << flag for bit, flag in OLD_FLAGS.items() if bits >> bit & 1)
-            for pfn in range(start, min(start + pages, mm.page.max_pfn)):
+            for pfn in range(first, first + (1 << order)):
                 mm.page.flags[pfn] = flags
                 self.put_old_page(pfn, bool(bits >> KPF_ANON & 1))
                 # A page with buffers, in use: a block of a mounted file system's own, which holds it until it goes.
@@ -141,8 +149,6 @@ class PressureModel:
         pfn = self.alloc(content, self.mm.numa.cpu_to_node[step.cpu])
         if pfn is None:
             self.refused += 1
-        elif content.kind is Kind.FILE:
-            self.bring_file(content, mapping, pfn)
         elif content.kind is Kind.ANON:
             self.bring_anon(content, pfn)
         else:
@@ -157,9 +163,17 @@ class PressureModel:
             # Flags that no caller could give; a wait for what other tasks will free; nobody left to be killed.
             return None
 
-    def bring_file(self, content: Content, mapping: int, pfn: int) -> None:
-        """The block is a page of a file now, read at once."""
-        mm = self.mm
+    def add(self, step: Step) -> None:
+        """The block that was asked for is a page of a file now, read at once."""
+        mm, content = self.mm, step.content
+        assert content is not None
+        pfn, content.page = content.page, None
+        if pfn is None:
+            return
+        mapping = self.mapping(content.file)
+        if filemap_get_folio(mm.mappings, mapping, content.index) is not None:
+            put_page(mm, pfn)  # it came into the model's cache meanwhile
+            return
         filemap_add_folio(mm, mapping, pfn, content.index, content.gfp)
         set_page_flag(mm.page, pfn, PG_uptodate)
         folio_unlock(mm, pfn)

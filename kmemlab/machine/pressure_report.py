@@ -12,14 +12,16 @@ from typing import Any
 
 from kmemlab.machine.machine import Machine
 from kmemlab.machine.policy_report import check_policy
+from kmemlab.machine.pressure_bulk import taken_in_bulk
 from kmemlab.machine.pressure_model import PressureModel
+from kmemlab.machine.pressure_names import saved_names
 from kmemlab.machine.pressure_replay import PressureAt, PressureReplay, WakeUp
 from kmemlab.machine.pressure_work import READ_HERE, Act, Step, WorkReader, victim_of
 from kmemlab.machine.replay import Trace, start_memory
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import free_page_map, memory_of_saved
 from kmemlab.machine.replay_model import put_in_state
-from kmemlab.machine.replay_start import first_types, pageblock_types, waiting_in_pcp
+from kmemlab.machine.replay_start import first_types, pageblock_types, turns_of_blocks, waiting_in_pcp
 from kmemlab.machine.saved_state import read_saved_state
 from kmemlab.machine.saved_text import read_text
 from kmemlab.machine.trace_reader import SkippedLine, SkippedLines, TraceEvent
@@ -156,7 +158,7 @@ def replay_pressure(trace: str | Path) -> PressureReport:
         tuple(run.curve),
         (marks[0], marks[1], marks[2]),
         tuple(run.wakeups),
-        linux_wakeups(events, run.steps),
+        linux_wakeups(events, run.agenda.steps),
         {
             "reclaimed": run.reclaimed(),
             "reclaimed_real": linux_reclaimed(events),
@@ -190,12 +192,12 @@ def put_in_place(machine: Machine, source: Trace, events: Sequence[TraceEvent]) 
     types = pageblock_types(state, first_types(events, mm.page.pageblock_order))
     free = free_page_map(memory_of_saved(state, types))
     waiting = waiting_in_pcp(events, free, state, mm.page.pageblock_order)
-    put_in_state(mm, state, types, waiting)
-    reader = WorkReader(events, bytearray(not pages for pages in free))
+    put_in_state(mm, state, types, waiting, turns_of_blocks(events))
+    reader = WorkReader(events, bytearray(not pages for pages in free), taken_in_bulk(events, types, state))
     for event in waiting:
         reader.forget(event.fields[0], event.fields[1])
     model = PressureModel(machine.kernel.processes, state, bytes(reader.used))
-    return PressureReplay(model, reader.steps())
+    return PressureReplay(model, reader.steps(), saved_names(source.folder))
 
 
 @invented("a part of replay_pressure")

@@ -13,7 +13,7 @@ is a page of that file, one that is inserted into an anonymous list is memory of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from kmemlab.machine.replay_reclaim import KSWAPD
 from kmemlab.machine.trace_reader import TraceEvent
 from kmemlab.sim.kernel import invented
 from kmemlab.types.gfp import __GFP_DIRECT_RECLAIM as GFP_DIRECT_RECLAIM
-from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE
+from kmemlab.types.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from kmemlab.types.units import PAGE_SHIFT
 
 _FILE_PAGE = re.compile(r"dev (\S+) ino (\w+) pfn=0x([0-9a-f]{1,16}) ofs=(\d{1,18})(?!\w)")
@@ -76,6 +76,7 @@ class Act(Enum):
     """What the work does."""
 
     REQUEST = "asks for a block"
+    ADD = "puts a block into a file"
     FREE = "gives a block back"
     ACTIVATE = "uses a page again"
     EXIT = "ends"
@@ -133,9 +134,11 @@ class Dropping:
 class WorkReader:
     """Reads the steps of the work from events; `used` tells by a byte a page frame which were in use at the start."""
 
-    def __init__(self, events: Sequence[TraceEvent], used: bytearray) -> None:
+    def __init__(self, events: Sequence[TraceEvent], used: bytearray, bulk: Container[int] = ()) -> None:
+        """After the events at the places `bulk` somebody took a page without an event of its own."""
         self.events = events
         self.used = used
+        self.bulk = bulk
         self.dropping = Dropping()
         self.holds: dict[int, Content] = {}  # page frame of the trace → what stands in it
         self.mappings: set[tuple[int, str]] = set()  # who has mapped pages of which file
@@ -160,6 +163,8 @@ class WorkReader:
             handler = self.handlers.get(event.name)
             if handler is not None:
                 steps += handler(event)
+            if at in self.bulk and not self.dropping.drops(event):
+                steps.append(self.unseen_request(event))
             if last.get(event.pid) == at and event.pid > 1 and event.name in LEAVES:
                 # The last that is heard of a task is that it gives pages back: it has ended.
                 steps.append(Step(event.time, Act.EXIT, event.cpu, event.pid, event.task))
@@ -195,6 +200,12 @@ class WorkReader:
             self.holds[pfn] = content
             yield self.step(event, Act.REQUEST, content)
 
+    def unseen_request(self, event: TraceEvent) -> Step:
+        """Somebody takes the page of an event in bulk."""
+        self.forget(event.fields[0], 0)
+        content = self.holds[event.fields[0]] = Content(0 if event.in_interrupt else event.pid, 0, GFP_KERNEL)
+        return self.step(event, Act.REQUEST, content)
+
     def page_free(self, event: TraceEvent) -> Iterator[Step]:
         """A block is given back; one that nobody was seen to ask for was taken in bulk, and is passed over."""
         content = self.leaves(event.fields[0], event.fields[1])
@@ -225,7 +236,7 @@ class WorkReader:
         if found is not None and content is not None:
             content.kind, content.file = Kind.FILE, f"{found[1]} {found[2]}"
             content.index = int(found[4]) >> PAGE_SHIFT
-        return iter(())
+            yield self.step(event, Act.ADD, content)
 
     def delete_from_page_cache(self, event: TraceEvent) -> Iterator[Step]:
         """A page of a file goes: the file was cut, or its pages dropped. If reclaim did it, the model decides."""

@@ -19,7 +19,7 @@ from kmemlab.mm.buddy import FPI_NONE, free_one_page
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.pcp import rmqueue_bulk
 from kmemlab.mm.zone import NR_FREE_PAGES, Zone
-from kmemlab.mm.zone_watermark_ok import zone_watermark_fast
+from kmemlab.mm.zone_watermark_ok import zone_watermark_fast, zone_watermark_ok
 from kmemlab.sim.hook import Function, hook_of
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.livepatch import livepatch
@@ -68,17 +68,29 @@ class FreePageCounts:
                 kept[cpu] = 0
 
     @contextmanager
+    def shown(self, zone: Zone) -> Iterator[None]:
+        """While this lasts, the zone's counter tells what Linux's would."""
+        free = zone.vm_stat[NR_FREE_PAGES]
+        zone.vm_stat[NR_FREE_PAGES] = free - self.kept[zone.slot].total()
+        try:
+            yield
+        finally:
+            zone.vm_stat[NR_FREE_PAGES] = free
+
+    @contextmanager
     def in_force(self) -> Iterator[None]:
         """While this lasts, every change is noted, and watermarks are tested as Linux would."""
-        run_fast, run_bulk = in_force_now(zone_watermark_fast), in_force_now(rmqueue_bulk)
-        run_buddy, run_freed = in_force_now(rmqueue_buddy), in_force_now(free_one_page)
+        run_fast, run_ok = in_force_now(zone_watermark_fast), in_force_now(zone_watermark_ok)
+        run_bulk, run_buddy = in_force_now(rmqueue_bulk), in_force_now(rmqueue_buddy)
+        run_freed = in_force_now(free_one_page)
 
         def fast(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int, gfp: int) -> bool:
-            free = zone.vm_stat[NR_FREE_PAGES]
-            zone.vm_stat[NR_FREE_PAGES] = free - self.kept[zone.slot].total()
-            ok: bool = run_fast(zone, order, mark, highest_zoneidx, alloc_flags, gfp)
-            zone.vm_stat[NR_FREE_PAGES] = free
-            return ok
+            with self.shown(zone):
+                return bool(run_fast(zone, order, mark, highest_zoneidx, alloc_flags, gfp))
+
+        def ok(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+            with self.shown(zone):
+                return bool(run_ok(zone, order, mark, highest_zoneidx, alloc_flags))
 
         def bulk(mm: Mm, zone: Zone, order: int, count: int, head: int, migratetype: int, alloc_flags: int) -> int:
             moved: int = run_bulk(mm, zone, order, count, head, migratetype, alloc_flags)
@@ -98,6 +110,7 @@ class FreePageCounts:
 
         with (
             livepatch(zone_watermark_fast, fast),
+            livepatch(zone_watermark_ok, ok),
             livepatch(rmqueue_bulk, bulk),
             livepatch(rmqueue_buddy, buddy),
             livepatch(free_one_page, freed),
