@@ -29,6 +29,8 @@ from kmemlab.types.units import KIB, PAGE_SHIFT, PAGE_SIZE, get_order, memparse
 
 RESERVED_VMEMMAP_PAGES = 1  # of each huge page's struct pages, one page must stay
 
+MOST_PAGES = (1 << 52) - 1  # of 64 bits of addresses; as many as a command line can name still fit a counter
+
 
 @invented("C calls a function for each parameter as it comes to it")
 def parse_hugetlb_params(mm: Mm) -> None:
@@ -180,6 +182,17 @@ def hugepages_setup(mm: Mm, value: str) -> None:
     hugetlb.last_mhp = this_mhp
 
 
+@invented("sscanf's %lu", traced=False)
+def number_of(digits: str) -> int:
+    """A number of pages or of a node; of one that no machine has, the most that a counter holds.
+
+    >>> number_of("0012"), number_of("9" * 5000) == MOST_PAGES
+    (12, True)
+    """
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) < len(str(MOST_PAGES)) else MOST_PAGES
+
+
 @invented("the loop of hugepages_setup")
 def note_hugepages(mm: Mm, in_node: Column, wanted: int, value: str) -> tuple[int, str]:
     """Read N or NODE:N,NODE:N; gives how many pages are wanted in all then, and the text that can't be read."""
@@ -187,11 +200,11 @@ def note_hugepages(mm: Mm, in_node: Column, wanted: int, value: str) -> tuple[in
     while found := re.match(r"\s*(\d+)(?::\s*(\d+))?", rest):
         number, count = found.groups()
         if count is None:
-            return (int(number), "") if rest is value and rest[found.end() :][:1] != ":" else (wanted, rest)
-        if int(number) not in nodes_of(mm.numa.node_online):
+            return (number_of(number), "") if rest is value and rest[found.end() :][:1] != ":" else (wanted, rest)
+        if number_of(number) not in nodes_of(mm.numa.node_online):
             return wanted, rest
-        in_node[int(number)] = int(count)
-        wanted += int(count)
+        in_node[number_of(number)] = number_of(count)
+        wanted += number_of(count)
         if not rest[found.end() :].startswith(","):
             return wanted, ""
         rest = rest[found.end() + 1 :]
@@ -204,13 +217,16 @@ def hugetlb_hstate_alloc_pages(mm: Mm, which: int) -> None:
     h = mm.hugetlb.hstates[which]
     single = [(nid, count) for nid, count in enumerate(h.max_huge_pages_node) if count]
     for nid, count in single:
-        got = sum(1 for _ in range(count) if alloc_one(mm, which, [nid]))
+        got = 0
+        while got < count and alloc_one(mm, which, [nid]):
+            got += 1
         if got < count:
             size = huge_page_size_text(h)
             mm.boot.printk.info(
                 f"HugeTLB: allocating {count} of page size {size} failed node{nid}.  Only allocated {got} hugepages."
             )
             h.max_huge_pages -= count - got
+            h.max_huge_pages_node[nid] = got
     if single:
         return
     got = 0

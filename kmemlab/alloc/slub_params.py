@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from kmemlab.alloc.kmem_cache import (
@@ -21,6 +20,7 @@ from kmemlab.boot.printk import Printk
 from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.mm.per_cpu_pages import PAGE_ALLOC_COSTLY_ORDER
 from kmemlab.sim.kernel import invented, kernel
+from kmemlab.types.units import simple_strtoull
 
 DEBUG_LETTERS = {
     "f": SLAB_CONSISTENCY_CHECKS,
@@ -31,7 +31,6 @@ DEBUG_LETTERS = {
     "a": SLAB_FAILSLAB,
     "o": 0,
 }
-_NUMBER = re.compile(r"-?(0[xX][0-9a-fA-F]+|[0-9]+)")
 
 
 @invented("C calls one function for each parameter")
@@ -58,13 +57,8 @@ def get_option(text: str) -> int:
     >>> get_option("16"), get_option("0x10,3"), get_option("many"), get_option("-1")
     (16, 16, 0, 4294967295)
     """
-    found = _NUMBER.match(text)
-    if not found:
-        return 0
-    digits = found[1]
-    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" and set(digits) <= set("01234567") else 10
-    number = int(digits, base)
-    return (-number if found[0][0] == "-" else number) & 0xFFFFFFFF
+    number, _ = simple_strtoull(text.removeprefix("-"))
+    return (-number if text.startswith("-") else number) & 0xFFFFFFFF
 
 
 @kernel("mm/slub.c", "setup_slub_debug")

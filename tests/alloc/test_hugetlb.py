@@ -74,6 +74,12 @@ def test_more_than_there_are() -> None:
     assert "HugeTLB: allocating 9 of page size 1.00 GiB failed.  Only allocated 4 hugepages." in said(booted)
 
 
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, "0:" + "9" * 5000, f"0:{1 << 62},0:{1 << 62}", "0:77"])
+def test_more_than_any_machine_has(number: str) -> None:
+    booted = machine(f"hugepagesz=1G hugepages={number}")
+    assert pools(booted)[0] == ("1.00 GiB", 4)
+
+
 def test_gigantic_pages_are_managed_and_held() -> None:
     without, booted = machine(""), machine("hugepagesz=1G hugepages=2")
     gone = 2 << 18

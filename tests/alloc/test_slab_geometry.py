@@ -169,6 +169,8 @@ def test_parameters_are_read_as_c_reads_them() -> None:
     params = params_of("slub_max_order=99 slub_min_objects=0x10 slub_min_order=2x -- slub_min_order=5")
     assert (params.slub_max_order, params.slub_min_objects, params.slub_min_order) == (10, 16, 2)
     assert params_of("slub_max_order").slub_max_order == 3
+    assert params_of("slub_min_objects=1" + "0" * 4999 + "7").slub_min_objects == 7  # 2**32 divides the rest
+    assert params_of("slub_min_objects=09").slub_min_objects == 0  # 0… is octal, and 9 none of its digits
 
 
 def test_a_slab_above_every_order_is_a_panic() -> None:
