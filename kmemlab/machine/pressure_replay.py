@@ -46,6 +46,7 @@ from kmemlab.types.gfp import GFP_ZONEMASK
 
 PAUSE = 0.0005  # seconds: what is longer between two steps of tasks is a wait, or others' turn
 IN_A_ROW = 0.0001  # interrupts that follow so close belong together
+LONGEST_PAUSE = 10.0  # of a longer one the beginning is passed over
 LEAST_STEP = 0.00005  # a step of the work takes so long, even when the model is late
 MARK_TIME = 0.0004  # whoever saves the state has the CPU so long before its mark is written
 
@@ -145,6 +146,7 @@ class PressureReplay:
                 self.begin_ahead(waiting)
                 return
             if not in_a_row:
+                self.skip_idle(step.time)
                 self.threads.pause(step.time)
         if step.pid:
             if not pause:
@@ -157,6 +159,13 @@ class PressureReplay:
         self.agenda.take()
         cpu.advance(step.time)
         self.do(step)
+
+    def skip_idle(self, until: float) -> None:
+        """Of a pause of hours only the end is gone through: whoever had something to do has done it by then."""
+        skipped = until - self.cpu.clock - LONGEST_PAUSE
+        if skipped > 0:
+            self.cpu.clock += skipped
+            self.mm.current.jiffies += int(skipped * HZ)
 
     def work_takes(self, seconds: float, until: float) -> None:
         """The work has had the CPU. Where the model is later than the trace, it makes up for that."""

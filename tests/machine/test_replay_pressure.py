@@ -203,6 +203,13 @@ def test_a_block_that_was_none_before_the_trace_is_told(tmp_path: Path) -> None:
     assert [(told.line, "events before this one are missing" in told.what) for told in report.skipped] == [(3002, True)]
 
 
+def test_a_clock_that_jumps_by_days_ends_all_the_same(tmp_path: Path) -> None:
+    late = line("mm_page_alloc", page(0x5000)).replace("1.000000", "500000.000000")
+    report = replay_pressure(with_hole(tmp_path, 3000, 157500, late))
+    assert report.curve[-1].time <= 500000
+    assert report.facts["requests"] > 0
+
+
 @pytest.mark.parametrize(
     ("event", "fields"),
     [
