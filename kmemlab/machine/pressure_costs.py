@@ -16,7 +16,6 @@ from contextlib import contextmanager
 
 from kmemlab.machine.pressure_sched import KWORKER, FairCpu
 from kmemlab.machine.pressure_threads import WAITING, Threads
-from kmemlab.mm.context import HZ
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lruvec import LRU_ACTIVE, LRU_FILE
 from kmemlab.mm.node import PglistData
@@ -100,7 +99,7 @@ class ReclaimCosts:
             self.threads.may_switch()
 
         def waits(mm: Mm) -> None:
-            self.threads.sleep_until((int(self.cpu.clock * HZ) + 1) / HZ)
+            self.threads.sleep_until(self.cpu.next_tick())
             self.threads.disk.answer()
 
         with (

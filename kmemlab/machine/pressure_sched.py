@@ -47,6 +47,11 @@ class FairCpu:
         self.timers_set += 1
         heappush(self.timers, (time, self.timers_set, action))
 
+    def next_tick(self) -> float:
+        """When the next tick is: later than now, however the clock was rounded."""
+        tick = int(self.clock * HZ) + 1
+        return (tick if tick / HZ > self.clock else tick + 1) / HZ
+
     def expire(self) -> None:
         """Do what is due."""
         while self.timers and self.timers[0][0] <= self.clock:

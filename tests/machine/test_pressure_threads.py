@@ -104,6 +104,11 @@ def test_timers_go_off_in_order_when_the_clock_has_passed_them() -> None:
     assert cpu.clock == 0.25
 
 
+def test_the_next_tick_is_later_than_now() -> None:
+    cpus = [FairCpu(tick / 250) for tick in range(1, 2000)]  # 1001 / 250 * 250 is less than 1001
+    assert all(cpu.clock < cpu.next_tick() <= cpu.clock + 0.004 + 1e-9 for cpu in cpus)
+
+
 def test_nobody_is_picked_where_nobody_may_run() -> None:
     assert FairCpu(0.0).pick((WORK,)) is None
 
