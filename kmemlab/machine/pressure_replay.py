@@ -93,7 +93,9 @@ class PressureReplay:
         self.one_cpu = self.mm.boot.spec.cpus.present == 1
         self.cpu = FairCpu(self.start)
         self.disk = PluggedDisk(self.mm, self.cpu)
-        self.threads = Threads(self.mm, self.cpu, self.disk, self.do_due, self.agenda.next_of_others)
+        self.threads = Threads(
+            self.mm, self.cpu, self.disk, self.do_due, self.agenda.next_of_others, self.pass_jiffies
+        )
         self.costs = ReclaimCosts(self.threads, cold=self.names.scanned == 0)
         self.counts = FreePageCounts(self.mm)
         self.wakeups: list[WakeUp] = []

@@ -36,7 +36,10 @@ OWN = ("cpu", "pid", "flags", "preempt_count", "hardirq_count", "irqs_disabled",
 
 @invented("the threads of one CPU, and a kswapd a node")
 class Threads:
-    """Hands the CPU over. `due` does steps of other tasks whose time has come; `next_due` tells that of the next."""
+    """Hands the CPU over. `due` does steps of other tasks whose time has come; `next_due` tells that of the next.
+
+    `pass_jiffies` makes the model's jiffies follow the clock.
+    """
 
     def __init__(
         self,
@@ -45,9 +48,11 @@ class Threads:
         disk: PluggedDisk,
         due: Callable[[], None],
         next_due: Callable[[], float],
+        pass_jiffies: Callable[[], None],
     ) -> None:
         self.mm, self.cpu, self.disk = mm, cpu, disk
-        self.due, self.next_due = due, next_due
+        self.due, self.next_due, self.pass_jiffies = due, next_due, pass_jiffies
+        self.for_disk: set[int] = set()  # kswapds that wait for the disk
         self.stacks = [Turns(partial(self.body, pgdat)) for pgdat in mm.node_data]
         self.contexts: dict[int, tuple[list[int], str]] = {}  # what mm.current was when a kswapd lost the CPU
         self.me = WORK  # whose stack this is
@@ -213,14 +218,33 @@ class Threads:
     def sleep_until(self, time: float) -> None:
         """Whoever runs waits for the disk until then."""
         if self.me == WORK:
+            self.wake_kswapd()
             self.work_sleeps_until(time)
         elif self.inside and WORK in self.cpu.runnable:
-            self.cpu.sleep(self.me)
-            self.cpu.at(time, partial(self.cpu.wake, self.me))
-            self.stacks[self.me].back()
+            self.kswapd_sleeps_until(time)
         else:
             self.cpu.advance(time)
             self.may_switch()
+        self.pass_jiffies()
+
+    def wake_kswapd(self) -> None:
+        """A task that is throttled makes kswapd runnable itself, without wakeup_kswapd."""
+        for pgdat in self.mm.node_data:
+            if pgdat.kswapd_awake and pgdat.node_id not in self.for_disk:
+                self.cpu.wake(pgdat.node_id)
+
+    def kswapd_sleeps_until(self, time: float) -> None:
+        """A kswapd waits, and hands back."""
+        me = self.me
+
+        def over() -> None:
+            self.for_disk.discard(me)
+            self.cpu.wake(me)
+
+        self.cpu.sleep(me)
+        self.for_disk.add(me)
+        self.cpu.at(time, over)
+        self.stacks[me].back()
 
     def work_sleeps_until(self, time: float) -> None:
         """The work waits in its reclaim; a kswapd that works meanwhile may be what it waits for."""

@@ -12,7 +12,7 @@ import pytest
 
 from kmemlab.cli import main
 from kmemlab.machine.machine import Machine
-from kmemlab.machine.pressure_replay import WakeUp
+from kmemlab.machine.pressure_replay import PressureReplay, WakeUp
 from kmemlab.machine.pressure_report import (
     PressureReport,
     booted,
@@ -356,6 +356,33 @@ def test_a_full_table_of_tasks_loses_the_smallest() -> None:
     tasks.end(tasks.rows[150])
     assert gone == [150]
     assert 150 not in tasks.rows
+
+
+def asleep_at_the_start() -> PressureReplay:
+    source = Trace(TRACES / "oom-192m")
+    run = put_in_place(booted(source), source, [event for inside, event in source.window(SkippedLines()) if inside])
+    run.threads.inside = True
+    return run
+
+
+def test_a_throttled_task_wakes_kswapd_and_time_goes_on() -> None:
+    run = asleep_at_the_start()
+    run.mm.node_data[0].kswapd_awake = 1  # as allow_direct_reclaim does
+    jiffies = run.mm.current.jiffies
+    with run.kswapd_is_no_daemon():
+        run.threads.sleep_until(run.cpu.clock + 0.1)
+        run.threads.end()
+    assert run.threads.rounds == 1
+    assert not run.mm.node_data[0].kswapd_awake
+    assert run.mm.current.jiffies >= jiffies
+
+
+def test_a_pause_lasts_as_many_jiffies_as_it_is_long() -> None:
+    run = asleep_at_the_start()
+    jiffies = run.mm.current.jiffies
+    with run.kswapd_is_no_daemon():
+        run.threads.sleep_until(run.cpu.clock + 0.1)
+    assert run.mm.current.jiffies - jiffies in (25, 26)  # 0.1 s at HZ=250
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
