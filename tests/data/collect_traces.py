@@ -4,8 +4,8 @@
     collect_traces.py CAPTURES NAME:MARK …    the events up to a mark of the trace only, as NAME-until-SAMPLE
 
 CAPTURES holds one folder a trace. Of each NAME, traces/NAME gets the events (packed anew, xz), hardware.json,
-version.txt, slab_table.txt, the texts of before/ and after/ that a replay compares with, and zoneinfo.txt of each of
-samples/.
+version.txt, the tables that tell which names of sysfs were in memory, the texts of before/ and after/ that a replay
+compares with, and zoneinfo.txt of each of samples/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 
 KEPT = Path(__file__).parent / "traces"
 STATE = ("zoneinfo.txt", "buddyinfo.txt", "pagetypeinfo.txt", "slabinfo.txt", "kpageflags_rle.txt.gz")
-MACHINE = ("hardware.json", "version.txt", "slab_table.txt")
+MACHINE = ("hardware.json", "version.txt", "before/vmstat.txt")
+TABLES = ("slab_table.txt", "firmware_memmap.txt", "memory_blocks.txt", "sys_kernel_mm.txt", "nodes/node0_meminfo.txt")
 
 
 def collect(trace: Path, mark: str = "") -> None:
@@ -29,7 +30,7 @@ def collect(trace: Path, mark: str = "") -> None:
         to = KEPT / f"{trace.name}-until-{mark.split()[0].rpartition('/')[2]}"
         cut = next(at for at, line in enumerate(lines) if line.endswith(f": {mark}\n")) + 1
         lines = lines[:cut] + [line for line in lines[cut:] if "tracing_mark_write: after" in line]
-    wanted = [trace / name for name in MACHINE]
+    wanted = [trace / name for name in MACHINE + TABLES]
     wanted += [trace / moment / name for moment in ("before", "after") for name in STATE]
     wanted += sorted(trace.glob("samples/*/zoneinfo.txt"))
     for path in wanted:
