@@ -12,6 +12,7 @@ program, by the tables of mm/rmap_table.py, in which this file answers for them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,7 +35,7 @@ from kmemlab.mm.swap_count import swap_duplicate
 from kmemlab.mm.swap_state import folio_swap_entry, folio_test_swapcache, free_swap_and_cache
 from kmemlab.mm.wait import folio_lock, folio_unlock
 from kmemlab.process.mm_struct import NR_ANON_VMAS
-from kmemlab.process.task_struct import Processes
+from kmemlab.process.task_struct import Processes, TaskStruct
 from kmemlab.process.zap import free_page_and_swap_cache
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import init_list_head
@@ -69,7 +70,7 @@ class PressureModel:
     def __init__(self, processes: Processes, state: SavedState, used: bytes) -> None:
         """`used` tells by a byte a page frame which were in use, and on no CPU's list, when the trace began."""
         self.mm = processes.common.mm
-        self.tasks = TraceTasks(processes, self.give_back)
+        self.tasks = TraceTasks(processes, self.give_back, self.die)
         anon_vmas = processes.common.anon_vmas
         init_list_head(anon_vmas.same_anon_vma, anon_vmas.head(NO_VMAS))
         self.files: dict[str, int] = {}  # a file of the trace → its mapping
@@ -78,6 +79,7 @@ class PressureModel:
         self.swapped: set[Content] = set()  # of programs: what stands in swap
         self.old_cached: set[int] = set()  # pages of files from before the trace
         self.old = bytearray(used)  # frames of the kernel's that nobody has given back since
+        self.dying: deque[tuple[TaskStruct, deque[Content]]] = deque()  # who was killed, and what it has left
         self.contradictions: list[Step] = []
         self.requests = self.refused = self.hits = 0
         self.put_old_pages(state)
@@ -287,12 +289,32 @@ class PressureModel:
         if task is not None:
             self.tasks.end(task)
 
+    def left_by(self, pid: int) -> list[Content]:
+        """What a program has left, in RAM and in swap."""
+        left = [content for content in self.content_of.values() if content.pid == pid and not content.shared]
+        return left + [content for content in self.swapped if content.pid == pid]
+
     def give_back(self, pid: int) -> None:
         """What a program has left goes."""
-        left = [content for content in self.content_of.values() if content.pid == pid and not content.shared]
-        left += [content for content in self.swapped if content.pid == pid]
-        for content in left:
+        for content in self.left_by(pid):
             self.drop_anon(content)
+
+    def die(self, task: TaskStruct) -> None:
+        """A program was killed. It keeps its row until all is given back, so that nobody else is killed meanwhile."""
+        self.dying.append((task, deque(self.left_by(task.pid))))
+
+    def exit_further(self, pages: int) -> bool:
+        """Whoever was killed first gives back so many pages more; False when nobody is left who does."""
+        if self.dying:
+            task, left = self.dying[0]
+            for _ in range(min(pages, len(left))):
+                content = left.popleft()
+                if content.page is not None or content.entry:
+                    self.drop_anon(content)
+            if not left:
+                self.dying.popleft()
+                self.tasks.bury(task)
+        return bool(self.dying)
 
     def score(self, step: Step) -> None:
         """Somebody makes a task more or less likely to be killed."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from kmemlab.alloc.kcompactd import kcompactd
@@ -27,7 +27,7 @@ from kmemlab.machine.pressure_disk import PluggedDisk
 from kmemlab.machine.pressure_model import PressureModel
 from kmemlab.machine.pressure_names import SavedNames
 from kmemlab.machine.pressure_nodes import SwapNodes
-from kmemlab.machine.pressure_sched import SAMPLER, WORK, FairCpu
+from kmemlab.machine.pressure_sched import EXITING, SAMPLER, WORK, FairCpu
 from kmemlab.machine.pressure_threads import Threads
 from kmemlab.machine.pressure_work import Act, Kind, Step
 from kmemlab.machine.replay_counters import FreePageCounts
@@ -94,7 +94,13 @@ class PressureReplay:
         self.cpu = FairCpu(self.start)
         self.disk = PluggedDisk(self.mm, self.cpu)
         self.threads = Threads(
-            self.mm, self.cpu, self.disk, self.do_due, self.agenda.next_of_others, self.pass_jiffies
+            self.mm,
+            self.cpu,
+            self.disk,
+            self.do_due,
+            self.agenda.next_of_others,
+            self.pass_jiffies,
+            self.exit_further,
         )
         self.costs = ReclaimCosts(self.threads, cold=self.names.scanned == 0)
         self.counts = FreePageCounts(self.mm)
@@ -200,8 +206,15 @@ class PressureReplay:
         self.counts.passes(step.cpu, step.time)
         self.acts[step.act](step)
 
+    def exit_further(self, pages: int) -> bool:
+        """Whoever was killed gives back so many pages more, at a time of which the trace shows no step."""
+        self.curve.append(replace(self.point(), time=max(self.now, self.cpu.clock)))
+        return self.model.exit_further(pages)
+
     def give_way(self) -> None:
         """The work returns from a step. If the trace shows a pause next, that is the others' turn anyway."""
+        if self.model.dying:
+            self.cpu.wake(EXITING)
         if self.cpu.resched and self.agenda.next_of_a_task() - self.worked_at <= PAUSE:
             self.threads.until = float("inf")
             self.threads.contend()

@@ -23,7 +23,7 @@ GRANULARITY = 0.001  # sysctl_sched_wakeup_granularity
 LEAST_SLICE = 0.00075  # sysctl_sched_min_granularity
 TICK_TIME = 0.0002  # what a tick costs
 
-WORK, KWORKER, SAMPLER, KSOFTIRQD = -1, -2, -3, -4  # the threads; a node's number is its kswapd's
+WORK, KWORKER, SAMPLER, KSOFTIRQD, EXITING = -1, -2, -3, -4, -5  # the threads; a node's number is its kswapd's
 KWORKER_TIME = 0.00003
 
 

@@ -23,11 +23,14 @@ MOST_TASKS = NR_TASKS - 8
 
 @invented("a trace's tasks among the machine's own")
 class TraceTasks:
-    """Rows of the table of tasks, by pid. `gives_back(pid)` is called when a task ends."""
+    """Rows of the table of tasks, by pid."""
 
-    def __init__(self, processes: Processes, gives_back: Callable[[int], None]) -> None:
+    def __init__(
+        self, processes: Processes, gives_back: Callable[[int], None], dies: Callable[[TaskStruct], None]
+    ) -> None:
+        """`gives_back(pid)` is called when a task ends; when it was killed, `dies(task)`: its exit takes time."""
         self.processes = processes
-        self.gives_back = gives_back
+        self.gives_back, self.dies = gives_back, dies
         self.rows: dict[int, TaskStruct] = {}
         self.scores: dict[int, int] = {}
         self.killed: list[int] = []
@@ -83,15 +86,20 @@ class TraceTasks:
             self.end(task)
 
     def end(self, task: TaskStruct) -> None:
-        """A task gives all back, and its rows are free."""
-        pid = task.pid
-        if task.sigkill:
-            self.killed.append(pid)
-        self.gives_back(pid)
+        """A task gives all back; one that was killed only begins to."""
+        if not task.sigkill:
+            self.gives_back(task.pid)
+            self.bury(task)
+        elif task.pid not in self.killed:
+            self.killed.append(task.pid)
+            self.dies(task)
+
+    def bury(self, task: TaskStruct) -> None:
+        """A task has given all back, and its rows are free."""
         cancel_oom_reaper(self.processes, task)
         if task.memdie:
             self.processes.oom_victims -= 1
-        if self.processes.common.mm.current.pid == pid:
+        if self.processes.common.mm.current.pid == task.pid:
             self.processes.common.mm.current.oom_victim = 0
         self.forget(task)
 

@@ -5,6 +5,7 @@ work     the caller  the steps of the trace; in a step it may free pages itself,
 kswapd   one a node  the model's own kswapd; stops wherever C would call schedule
 sampler  none        takes the CPU while the machine saves its state, between two marks of the trace
 ksoftirqd  none      takes the CPU for what was freed by way of RCU, a grace period later
+exiting    none      whoever the OOM killer chose gives its pages back
 
 work ──┐ pause of the trace   ┌── request ──┐ reclaim gives way         ┌── at the request's time it is over
        └── kswapd, sampler ───┘             └── kswapd, others' steps ──┘
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kmemlab.machine.pressure_disk import PluggedDisk
-from kmemlab.machine.pressure_sched import KSOFTIRQD, SAMPLER, WORK, FairCpu
+from kmemlab.machine.pressure_sched import EXITING, KSOFTIRQD, SAMPLER, WORK, FairCpu
 from kmemlab.machine.pressure_turns import Turns
 from kmemlab.mm.context import HZ, set_task_comm, task_comm
 from kmemlab.mm.globals import Mm
@@ -24,11 +25,12 @@ from kmemlab.mm.node import PglistData
 from kmemlab.reclaim.kswapd import kswapd
 from kmemlab.sim.kernel import invented
 
-BACKGROUND = frozenset((SAMPLER, KSOFTIRQD))
+BACKGROUND = frozenset((SAMPLER, KSOFTIRQD, EXITING))
 WAITING = frozenset((WORK,))
 NOBODY: frozenset[int] = frozenset()
 STEP = 0.0001  # seconds: the sampler and ksoftirqd take the CPU in such pieces
 GRACE = 0.008  # until RCU's callbacks may run
+EXIT_PAGES, EXIT_TIME = 256, 3e-6  # that whoever was killed gives back at a time, and seconds that each takes
 
 # What of mm.current belongs to the thread that runs.
 OWN = ("cpu", "pid", "flags", "preempt_count", "hardirq_count", "irqs_disabled", "oom_victim", "reclaimed_slab")
@@ -38,7 +40,7 @@ OWN = ("cpu", "pid", "flags", "preempt_count", "hardirq_count", "irqs_disabled",
 class Threads:
     """Hands the CPU over. `due` does steps of other tasks whose time has come; `next_due` tells that of the next.
 
-    `pass_jiffies` makes the model's jiffies follow the clock.
+    `pass_jiffies` makes the model's jiffies follow the clock; `exit_further` gives back pages of whoever was killed.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Threads:
         due: Callable[[], None],
         next_due: Callable[[], float],
         pass_jiffies: Callable[[], None],
+        exit_further: Callable[[int], bool],
     ) -> None:
         self.mm, self.cpu, self.disk = mm, cpu, disk
-        self.due, self.next_due, self.pass_jiffies = due, next_due, pass_jiffies
+        self.due, self.next_due = due, next_due
+        self.pass_jiffies, self.exit_further = pass_jiffies, exit_further
         self.for_disk: set[int] = set()  # kswapds that wait for the disk
         self.stacks = [Turns(partial(self.body, pgdat)) for pgdat in mm.node_data]
         self.contexts: dict[int, tuple[list[int], str]] = {}  # what mm.current was when a kswapd lost the CPU
@@ -139,6 +143,10 @@ class Threads:
                 took = min(took, self.backlog)
                 self.backlog -= took
                 if self.backlog < 1e-9:
+                    cpu.sleep(who)
+            elif who == EXITING:
+                took = EXIT_PAGES * EXIT_TIME
+                if not self.exit_further(EXIT_PAGES):
                     cpu.sleep(who)
             cpu.charge(took)
             self.disk.answer()
