@@ -1,6 +1,6 @@
 """The disk of a replay: a virtual machine's, which has no arm. The model's own has one, and is slower.
 
-For the numbers see machine/pressure_costs.py.
+Its numbers were fitted, too: see machine/pressure_costs.py for those that were measured since.
 
 shrink_lruvec ─▶ pages to write ─▶ plug: neighbours join ─▶ at its end, or when it is full ─▶ one request after another
                                                                                                         │
