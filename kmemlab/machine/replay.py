@@ -40,6 +40,7 @@ STRAY, STRAY_UNLOGGED = 1000, 20
 
 FREE = bytes(value > 0 for value in range(256))  # a map of orders becomes one of free pages
 RUN = re.compile(rb"[^\0]+")
+_FREE_LINE = re.compile(r"  pages free +(\d{1,18})")
 
 
 @invented("a replay's result is data")
@@ -174,13 +175,15 @@ class Trace:
             )
 
     def linux_free(self, mark: str) -> int:
-        """The free pages that the machine saved at a mark; -1 if it did not."""
-        folder = self.folder / mark.split()[0]
-        text = read_text(folder, "zoneinfo.txt") if folder.is_dir() else None
-        if text is None:
-            return -1
-        pages = (line.split() for _, lines in zones_of(text) for line in lines if line.startswith("  pages free"))
-        return sum(int(words[2]) for words in pages if re.fullmatch("[0-9]{1,18}", words[2]))
+        """The free pages that the machine saved at a mark; -1 if it did not, or was stopped before the last zone."""
+        free = self.free_by_zone(mark.split()[0])
+        return sum(free) if free and len(free) == len(self.free_by_zone("before")) else -1
+
+    def free_by_zone(self, name: str) -> list[int]:
+        """The free pages of each zone whose line in a saved zoneinfo is whole."""
+        text = read_text(self.folder / name, "zoneinfo.txt") if (self.folder / name).is_dir() else None
+        lines = (line for _, lines in zones_of(text or "") for line in lines[:-1])  # the last may be cut off
+        return [int(found[1]) for found in map(_FREE_LINE.fullmatch, lines) if found]
 
 
 @invented("what `kmemlab replay` does")

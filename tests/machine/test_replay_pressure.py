@@ -188,6 +188,19 @@ def test_linux_free_pages_are_those_of_the_samples() -> None:
     assert at_the_mark[-1] == 3808 + 534  # samples/001/zoneinfo.txt
 
 
+@pytest.mark.parametrize(
+    "last", ["", "Node 0, zone ", "Node 0, zone    DMA32\n", "  pages free     53", "  pages free     534\n"]
+)
+def test_a_sample_that_was_cut_off_does_not_count(tmp_path: Path, last: str) -> None:
+    """Whoever saved the state was killed in the middle of it."""
+    folder = copy_of("oom-192m", tmp_path)
+    zoneinfo = folder / "samples" / "001" / "zoneinfo.txt"
+    text = zoneinfo.read_text()
+    second = text.index("Node 0, zone    DMA32")
+    zoneinfo.write_text(text[: text.index(last, second) + len(last)] if last else "")
+    assert Trace(folder).linux_free("samples/001 begin") == -1
+
+
 def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     trace = str(TRACES / "files-128m-until-002")
     assert main(["replay", trace, "--pressure", "--json"]) == 0
