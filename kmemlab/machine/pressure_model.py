@@ -40,6 +40,7 @@ from kmemlab.process.zap import free_page_and_swap_cache
 from kmemlab.sim.kernel import invented
 from kmemlab.sim.list_head import init_list_head
 from kmemlab.types.errors import BadRequest, KernelPanic, MustWait
+from kmemlab.types.gfp import __GFP_NOFAIL as GFP_NOFAIL
 from kmemlab.types.pageflags import (
     PG_active,
     PG_lru,
@@ -60,6 +61,7 @@ OLD_FLAGS = {
     33: PG_mlocked,
 }
 OLD_FILES = "before the trace"
+BUFFERS_AT_HAND = 16  # BH_LRU_SIZE: buffers that a CPU was the last to use, and does not let go
 NO_VMAS = NR_ANON_VMAS  # the anon_vma of the trace's programs: no page table is found by it
 
 
@@ -78,6 +80,7 @@ class PressureModel:
         self.content_of: dict[int, Content] = {}  # of a program: page → what stands there
         self.swapped: set[Content] = set()  # of programs: what stands in swap
         self.old_cached: set[int] = set()  # pages of files from before the trace
+        self.buffers: deque[int] = deque()  # pages of a disk's own mapping, a file system's, whose buffers are at hand
         self.old = bytearray(used)  # frames of the kernel's that nobody has given back since
         self.dying: deque[tuple[TaskStruct, deque[Content]]] = deque()  # who was killed, and what it has left
         self.contradictions: list[Step] = []
@@ -182,7 +185,16 @@ class PressureModel:
         if content.mapped:
             mm.page.mapcount[pfn] = 1
             self.young.add(pfn)
+        if content.gfp & GFP_NOFAIL:
+            self.keep_at_hand(pfn)
         put_page(mm, pfn)
+
+    def keep_at_hand(self, pfn: int) -> None:
+        """A file system has read a block of its own, which must not fail: reclaim can't have its page now."""
+        page_ref_inc(self.mm.page, pfn)
+        self.buffers.append(pfn)
+        if len(self.buffers) > BUFFERS_AT_HAND:
+            put_page(self.mm, self.buffers.popleft())
 
     def bring_anon(self, content: Content, pfn: int) -> None:
         """The block is a page of a program now."""
@@ -226,6 +238,9 @@ class PressureModel:
         lru_add_drain(mm)
         mm.page.mapcount[pfn] = 0
         self.young.discard(pfn)
+        if pfn in self.buffers:
+            self.buffers.remove(pfn)
+            put_page(mm, pfn)
         page_ref_inc(mm.page, pfn)
         folio_lock(mm, pfn)
         filemap_remove_folio(mm, pfn)

@@ -24,13 +24,14 @@ from kmemlab.machine.pressure_report import (
     replay_pressure,
 )
 from kmemlab.machine.pressure_tasks import MOST_TASKS, TraceTasks
-from kmemlab.machine.pressure_work import Act, Kind, Step, WorkReader, victim_of
+from kmemlab.machine.pressure_work import Act, Content, Kind, Step, WorkReader, victim_of
 from kmemlab.machine.replay import Trace
 from kmemlab.machine.replay_exact import ExactReplay
 from kmemlab.machine.replay_memory import ReplayMemory, free_page_map, memory_of_saved
 from kmemlab.machine.saved_state import KPF_SLAB, read_saved_state
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.globals import Mm
+from kmemlab.mm.lru import lru_add_drain
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import Zone
 from kmemlab.mm.zone_watermark_ok import zone_watermark_ok
@@ -39,8 +40,12 @@ from kmemlab.process.task_struct import TaskStruct
 from kmemlab.reclaim.kswapd import balance_pgdat
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadCapture
+from kmemlab.types.gfp import __GFP_MOVABLE as GFP_MOVABLE
+from kmemlab.types.gfp import __GFP_NOFAIL as GFP_NOFAIL
+from kmemlab.types.gfp import GFP_NOFS
 from tests.machine.traces import TRACES, copy_of
 
+NOFAIL = GFP_NOFS | GFP_NOFAIL | GFP_MOVABLE
 KEYS = (
     "mean_abs_error_pages", "managed_pages", "reclaimed", "reclaimed_real", "wakeups_matched", "wakeups_real",
     "wakeups_extra", "oom_victim", "oom_victim_real",
@@ -424,6 +429,22 @@ def asleep_at_the_start() -> PressureReplay:
     run = put_in_place(booted(source), source, [event for inside, event in source.window(SkippedLines()) if inside])
     run.threads.inside = True
     return run
+
+
+def test_of_a_file_systems_own_blocks_the_last_sixteen_stay() -> None:
+    run = asleep_at_the_start()
+    model, page = run.model, run.mm.page
+    blocks = [Content(kind=Kind.FILE, file="0:3 fe00000", index=at, gfp=NOFAIL) for at in range(17)]
+    for at, block in enumerate(blocks):
+        model.request(Step(0.0, Act.REQUEST, 0, 100, "ext4lazyinit", block))
+        frame = block.page
+        assert frame is not None
+        model.add(Step(0.0, Act.ADD, 0, 100, "ext4lazyinit", block))
+        blocks[at].page = frame
+    lru_add_drain(run.mm)
+    assert [page.refcount[block.page or 0] for block in blocks] == [1] + [2] * 16
+    model.drop_file(blocks[16])
+    assert not page.owned[blocks[16].page or 0]
 
 
 def test_a_throttled_task_wakes_kswapd_and_time_goes_on() -> None:
