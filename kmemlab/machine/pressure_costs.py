@@ -5,7 +5,7 @@ Measured, in traces made later, which show who had the CPU too; at the speed of 
 a batch           23 to 36 µs │ a page written             9 to 12 │ a tick                                  100 to 160
 a page freed      2.8 to 3.7  │ a request to the disk   110 to 160 │ a name of sysfs that goes                      3.7
 taken off a list  0.3 to 0.9  │ its interrupt     45, 1.7 for each │ one that stays                                0.45
-a page of a victim that exits 3.0 to 3.7  │ a node without pages 22 │ the OOM killer's report 11 to 16 thousand
+a node without pages        22  │ the OOM killer's report, and the line on the victim  12 to 20 thousand
 
 QEMU translates code when it runs for the first time: the first batch of each list takes 0.5 to 2.5 ms longer, the first
 page that is written 3, the first direct reclaim 1. The CPU that made swap-160m took 1.6 times as long for everything.
@@ -42,7 +42,9 @@ NAME_TIME, KEPT_TIME = 4.3e-6, 0.7e-6  # a name of sysfs that goes with its inod
 RCU_TIME = 3.18e-6  # what such a name takes ksoftirqd
 COLD_KSWAPD, COLD_DIRECT = 0.007, 0.002
 IDLE_NODE_TIME = 22e-6  # a pass over a node in which no page was looked at
-REPORT_TIME = 0.012  # what the OOM killer's report takes on its way through a serial line
+REPORT_TIME = (
+    0.0145  # what the report of the OOM killer takes on its way through a serial line, and the line on the victim
+)
 PRESSURE_WINDOW = 512  # pages, after which vmpressure wakes its worker
 
 

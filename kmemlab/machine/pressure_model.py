@@ -318,18 +318,17 @@ class PressureModel:
         """A program was killed. It keeps its row until all is given back, so that nobody else is killed meanwhile."""
         self.dying.append((task, deque(self.left_by(task.pid))))
 
-    def exit_further(self, pages: int) -> bool:
-        """Whoever was killed first gives back so many pages more; False when nobody is left who does."""
+    def exit_further(self, pages: int) -> int:
+        """Whoever was killed first gives back so many pages more; how many all who were killed have left."""
         if self.dying:
-            task, left = self.dying[0]
+            left = self.dying[0][1]
             for _ in range(min(pages, len(left))):
                 content = left.popleft()
                 if content.page is not None or content.entry:
                     self.drop_anon(content)
-            if not left:
-                self.dying.popleft()
-                self.tasks.bury(task)
-        return bool(self.dying)
+        while self.dying and not self.dying[0][1]:
+            self.tasks.bury(self.dying.popleft()[0])
+        return sum(len(left) for _, left in self.dying)
 
     def score(self, step: Step) -> None:
         """Somebody makes a task more or less likely to be killed."""

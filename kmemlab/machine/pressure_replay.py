@@ -206,7 +206,7 @@ class PressureReplay:
         self.counts.passes(step.cpu, step.time)
         self.acts[step.act](step)
 
-    def exit_further(self, pages: int) -> bool:
+    def exit_further(self, pages: int) -> int:
         """Whoever was killed gives back so many pages more, at a time of which the trace shows no step."""
         self.curve.append(replace(self.point(), time=max(self.now, self.cpu.clock)))
         return self.model.exit_further(pages)
