@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 
 from kmemlab.alloc.page_alloc import alloc_pages_inner
 from kmemlab.machine.pressure_tasks import TraceTasks
@@ -60,9 +61,23 @@ OLD_FLAGS = {
     18: PG_unevictable,
     33: PG_mlocked,
 }
+WHICH_LIST = 1 << KPF_ACTIVE | 1 << KPF_ANON | 1 << 14 | 1 << 18  # bits that differ from one LRU list to another
 OLD_FILES = "before the trace"
 BUFFERS_AT_HAND = 16  # BH_LRU_SIZE: buffers that a CPU was the last to use, and does not let go
 NO_VMAS = NR_ANON_VMAS  # the anon_vma of the trace's programs: no page table is found by it
+
+
+@invented("in which order pages in a row were asked for, as far as their places tell", traced=False)
+def parts_by_age(start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The parts (order, first page frame, end) of pages in a row: whole blocks, the last of the largest to the end.
+
+    >>> list(parts_by_age(10, 41))
+    [(1, 10, 12), (2, 12, 16), (4, 16, 41)]
+    """
+    blocks = list(whole_blocks(start, end))
+    last = max(range(len(blocks)), key=lambda at: (blocks[at][1], at), default=0)
+    yield from ((order, pfn, pfn + (1 << order)) for pfn, order in blocks[:last])
+    yield from ((order, pfn, end) for pfn, order in blocks[last : last + 1])
 
 
 @invented("the model of a machine's memory, driven by a trace's work")
@@ -92,24 +107,32 @@ class PressureModel:
     def put_old_pages(self, state: SavedState) -> None:
         """Put the pages that were on the LRU lists on the model's. In which order they stood, nobody saved.
 
-        Whoever fills memory gets the small free blocks first: pages of small blocks are taken for the oldest.
+        Whoever fills memory gets the small free blocks first, and each from its low end: pages of small blocks are
+        taken for the oldest, and what follows a block for the rest of a larger one, the end of which somebody else has.
+
+        in use          │ 2 │  4  │    16     │ 8 │ 1     pages in a row, in blocks as they are aligned
+        came as         │1st│ 2nd │       3rd         │
         """
         mm = self.mm
         for pfn in range(mm.page.max_pfn):
             mm.page.flags[pfn] = 0  # what the model's own boot left there
-        blocks = (
-            (order, pfn, bits)
-            for start, pages, bits in state.flags
-            if bits >> KPF_LRU & 1
-            for pfn, order in whole_blocks(start, min(start + pages, mm.page.max_pfn))
-        )
-        for order, first, bits in sorted(blocks):
-            flags = sum(1 << flag for bit, flag in OLD_FLAGS.items() if bits >> bit & 1)
-            for pfn in range(first, first + (1 << order)):
-                mm.page.flags[pfn] = flags
-                self.put_old_page(pfn, bool(bits >> KPF_ANON & 1))
+        bits = {
+            pfn: flags
+            for start, pages, flags in state.flags
+            if flags >> KPF_LRU & 1
+            for pfn in range(start, min(start + pages, mm.page.max_pfn))
+        }
+        parts: list[tuple[int, int, int]] = []
+        for _, row in groupby(enumerate(bits), lambda item: (item[1] - item[0], bits[item[1]] & WHICH_LIST)):
+            pfns = [pfn for _, pfn in row]
+            parts += parts_by_age(pfns[0], pfns[-1] + 1)
+        for _, first, end in sorted(parts):
+            for pfn in range(first, end):
+                flags = bits[pfn]
+                mm.page.flags[pfn] = sum(1 << flag for bit, flag in OLD_FLAGS.items() if flags >> bit & 1)
+                self.put_old_page(pfn, bool(flags >> KPF_ANON & 1))
                 # A page with buffers, in use: a block of a mounted file system's own, which holds it until it goes.
-                mm.page.refcount[pfn] += bits >> KPF_PRIVATE & bits >> KPF_ACTIVE & ~bits >> KPF_ANON & 1
+                mm.page.refcount[pfn] += flags >> KPF_PRIVATE & flags >> KPF_ACTIVE & ~flags >> KPF_ANON & 1
 
     def put_old_page(self, pfn: int, anon: bool) -> None:
         """Put one page on its list; of which file it is, nobody knows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,12 +35,14 @@ from kmemlab.machine.saved_state import KPF_SLAB, read_saved_state
 from kmemlab.machine.trace_reader import SkippedLines, TraceEvent, read_events
 from kmemlab.mm.globals import Mm
 from kmemlab.mm.lru import lru_add_drain
+from kmemlab.mm.lruvec import LRU_INACTIVE_FILE
 from kmemlab.mm.node import PglistData
 from kmemlab.mm.zone import Zone
 from kmemlab.mm.zone_watermark_ok import zone_watermark_ok
 from kmemlab.process.oom_badness import oom_badness
 from kmemlab.process.task_struct import TaskStruct
 from kmemlab.reclaim.kswapd import balance_pgdat
+from kmemlab.sim.list_head import list_for_each
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadCapture
 from kmemlab.types.gfp import __GFP_MOVABLE as GFP_MOVABLE
@@ -132,6 +135,21 @@ def test_half_of_a_victims_pages_are_back_when_linuxs_were(oom: PressureReport) 
     linux = next(time for time, free in free_pages_of_linux(TRACES / "oom-192m", 256) if time > 6.4 and free > 10000)
     model = next(at.time for at in oom.curve if at.time > 6.4 and at.free > 10000)
     assert model == pytest.approx(linux, abs=0.010)  # of 67 ms that Linux took for all
+
+
+def test_pages_from_before_the_trace_stand_in_the_order_in_which_they_were_read() -> None:
+    """A file was read from its start to its end. Linux tells each page's place in it when the page goes."""
+    place = {}
+    for _, event in Trace(TRACES / "oom-192m").window(SkippedLines()):
+        found = re.match(r"dev 254:0 ino \w+ pfn=0x(\w+) ofs=(\d+)", str(event.fields[0]) if event.fields else "")
+        if event.name == "mm_filemap_delete_from_page_cache" and found:
+            place.setdefault(int(found[1], 16), int(found[2]) >> 12)
+    lruvec = asleep_at_the_start().mm.node_data[0].lruvec
+    oldest_last = [pfn for pfn in list_for_each(lruvec.page.lru, lruvec.head + LRU_INACTIVE_FILE) if pfn in place]
+    oldest_first = oldest_last[::-1]
+    assert len(oldest_first) > 6000
+    apart = [abs(place[pfn] - at) for at, pfn in enumerate(oldest_first)]
+    assert sum(apart) / len(apart) < 200  # in any order it would be a third of 6,145
 
 
 def test_blocks_of_a_mounted_file_system_stay(oom: PressureReport) -> None:
