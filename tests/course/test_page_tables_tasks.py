@@ -177,9 +177,15 @@ def test_blocks_are_split_as_the_kernel_splits() -> None:
 # -- page_tables.variant -----------------------------------------------------------------------------------------------
 
 
+def rightly(what: str, address: int, entry: int, level: int) -> tuple[str, int]:
+    """What an entry is, and the address in it, as they were read."""
+    return what, address
+
+
 def walk_by(
-    kind: str, *, mask: bool = True, bits: int = 0, large: bool = True, markers: bool = True, offset: int = 0
-) -> Any:
+    kind: str, *, mask: bool = True, bits: int = 0, large: bool = True, markers: bool = True, offset: int = 0,
+    misread: Callable[[str, int, int, int], tuple[str, int]] = rightly,
+) -> Any:  # fmt: skip
     """A right answer for a kind, written from its text; each keyword makes it wrong."""
     shifts = {
         "arm64_16k": ((36, 11), (25, 11), (14, 11)),
@@ -210,7 +216,7 @@ def walk_by(
         table = root
         for level, (shift, width) in enumerate(shifts):
             entry = read(table + (address >> shift & (1 << width + bits) - 1) * size)
-            what, table = decode(entry, level)
+            what, table = misread(*decode(entry, level), entry, level)
             if not what:
                 return None
             if what == "page":
@@ -254,6 +260,38 @@ def test_a_wrong_walk_of_a_kind_is_told_the_law(kind: str, mistake: dict[str, An
     assert result.case
     assert law in result.verdict.law
     assert len(result.case.value[1]) <= 1
+
+
+MISREAD: dict[str, tuple[str, Callable[[str, int, int, int], tuple[str, int]]]] = {
+    "a large page in the first table": (
+        "arm64_16k", lambda what, at, entry, level: ("page" if level == 0 and entry & 3 == 1 else what, at)
+    ),
+    "a large page in the last table": (
+        "arm64_64k", lambda what, at, entry, level: ("page" if level == 1 and entry & 3 == 1 else what, at)
+    ),
+    "bit 1 alone": ("arm64_64k", lambda what, at, entry, level: (what or ("page" if entry & 2 else ""), at)),
+    "bit 1 alone in arm32": ("arm32", lambda what, at, entry, level: (what or ("page" if entry & 2 else ""), at)),
+    "bit 0 alone in arm32": (
+        "arm32", lambda what, at, entry, level: (what or ("page" if level and entry & 1 else ""), at)
+    ),
+    "only what can be read": ("sv39", lambda what, at, entry, level: ("table" if entry & 3 == 1 else what, at)),
+    "only what can be written": ("sv39", lambda what, at, entry, level: ("table" if entry & 5 == 1 else what, at)),
+    "not whether it is valid": ("sv39", lambda what, at, entry, level: ("page" if entry & 0xE else what, at)),
+    "tables of 4 KiB": (
+        "arm32", lambda what, at, entry, level: (what, at & ~0xFFF) if what == "table" else (what, at)
+    ),
+    "40 bits of arm64": ("arm64_16k", lambda what, at, entry, level: (what, at & (1 << 40) - 1)),
+    "47 bits of arm64": ("arm64_64k", lambda what, at, entry, level: (what, at & (1 << 47) - 1)),
+    "55 bits of sv39": ("sv39", lambda what, at, entry, level: (what, at & (1 << 55) - 1)),
+    "31 bits of arm32": ("arm32", lambda what, at, entry, level: (what, at & (1 << 31) - 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISREAD)
+def test_an_entry_that_is_read_a_bit_wrong_does_not_pass(mistake: str) -> None:
+    kind, misread = MISREAD[mistake]
+    student = student_with("page_tables.variant", kind)
+    assert wrong("page_tables.variant", walk_by(kind, misread=misread), student).verdict
 
 
 def test_the_example_of_each_kind_leads_where_it_says() -> None:

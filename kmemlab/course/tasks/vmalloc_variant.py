@@ -86,6 +86,7 @@ def cases_variant(given: dict[str, str], rng: Random) -> list[Case]:
         (((0, 3), (7, 9), (12, 16), (19, PAGES)), 3, 9),
         (((0, 3), (7, PAGES)), 3, 7),
         (((0, 3), (8, PAGES)), 3, 8),
+        (((0, 3), (7, PAGES)), 4, 7),
     ]
     hand += [(drawn_spans(rng, most=9), rng.randint(1, 5), rng.randrange(PAGES)) for _ in range(9)]
     return [

@@ -93,7 +93,7 @@ def drawn_tasks(rng: Random, count: int) -> tuple[tuple[int, ...], ...]:
 
 
 def cases_variant(given: dict[str, str], rng: Random) -> list[Case]:
-    """Nobody, one, equals, families of three generations, and some by chance."""
+    """Nobody, one, equals, families of three generations, the limits of each rule, and some by chance."""
     hand: list[tuple[tuple[tuple[int, ...], ...], int, int]] = [
         ((), 10, 100),
         (((10, 1, 5, 0, NEVER),), 10, 100),
@@ -105,6 +105,14 @@ def cases_variant(given: dict[str, str], rng: Random) -> list[Case]:
         (((10, 1, 900, 0, NEVER), (11, 1, 60, 50, 0), (12, 1, 70, 20, 0)), 60, 100),
         (((10, 1, 900, 0, NEVER), (11, 10, 60, 100, 0), (12, 10, 120, 98, 0)), 60, 100),
         (((10, 1, 100, 51, 0), (11, 1, 100, 50, 0), (12, 1, 99, 51, 0)), 100, 100),
+        (((10, 1, 10, 100, 0), (11, 1, 27, 98, 0)), 20, 100),  # the second takes 9 a second
+        # Of 1,000 pages: exactly a tenth; a little less; a little more. Then a tenth but for one page.
+        (((10, 1, 900, 0, 0), (11, 1, 100, 50, 0)), 950, 100),
+        (((10, 1, 905, 0, 0), (11, 1, 95, 50, 0)), 950, 100),
+        (((10, 1, 895, 0, 0), (11, 1, 105, 50, 0)), 950, 100),
+        (((10, 1, 901, 0, 0), (11, 1, 100, 50, 0)), 950, 100),
+        # Nobody fits who may be killed; of the others the largest is neither first nor last, nor anybody's child.
+        (((10, 1, 4, 9, 0), (11, 1, 7, 5, 0), (12, 11, 6, 7, 0), (9, 1, 900, 0, NEVER)), 950, 100),
     ]
     hand += [(drawn_tasks(rng, 3 + at), rng.choice((20, 200, 500)), 100) for at in range(8)]
     return [
