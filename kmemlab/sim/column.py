@@ -66,7 +66,7 @@ def copy_column(source: Column) -> Column:
     raw_from, raw_to = source.cast("B"), copy.cast("B")
     empty = bytes(_SMALL)
     for start in range(0, len(raw_from), _SMALL):
-        piece = raw_from[start : start + _SMALL]
+        piece = bytes(raw_from[start : start + _SMALL])  # bytes: a memoryview compares cell by cell, ten times slower
         if piece != empty[: len(piece)]:
             raw_to[start : start + _SMALL] = piece
     return copy
