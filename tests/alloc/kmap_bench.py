@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import cache
 
 from kmemlab.machine.machine import Machine
-from kmemlab.sim.struct import Struct, structs_of
 from kmemlab.types.errors import KmemlabError
 from kmemlab.types.gfp import GFP_HIGHUSER
 from tests.boot.captures import MACHINES
+from tests.machine.cells import cells_of
 
 PAE, CLASSIC = "i386-pae-2g-2cpu", "i386-4g-2cpu"
 
@@ -30,12 +30,6 @@ def high_pages(machine: Machine, count: int) -> list[int]:
     return [machine.alloc_pages(GFP_HIGHUSER) for _ in range(count)]
 
 
-def state(root: Struct) -> list[bytes]:
-    """All that changes in a machine, as bytes."""
-    plain = [getattr(view, "plain", view) for struct in structs_of(root) for _, view in struct.columns()]
-    return [view.tobytes() for view in plain]
-
-
 def check_resumed(machine: Machine, backs: tuple[int, ...], check: Callable[[], object]) -> None:
     """Rewind a recording to each of these commands, where the laws hold, and do the rest again: the end is the same.
 
@@ -43,12 +37,12 @@ def check_resumed(machine: Machine, backs: tuple[int, ...], check: Callable[[], 
     """
     timeline = machine.timeline
     assert timeline is not None
-    end, commands = state(machine.kernel), timeline.commands
+    end, commands = cells_of(machine.kernel), timeline.commands
     for back in backs:
         timeline.rewind(back)
         check()
         for command in commands[back:]:
             with contextlib.suppress(KmemlabError):
                 machine._command(command.name, *command.args)
-        assert state(machine.kernel) == end
+        assert cells_of(machine.kernel) == end
     machine.stop_recording()

@@ -22,7 +22,8 @@ from kmemlab.mm.check_zone import BrokenLaw
 from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, KmemlabError, MustWait, OutOfMemory, TooLarge
 from kmemlab.types.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFP_KERNEL, GFP_NOIO
-from tests.alloc.kmap_bench import check_resumed, machine_of, state
+from tests.alloc.kmap_bench import check_resumed, machine_of
+from tests.machine.cells import cells_of
 
 
 @pytest.fixture
@@ -226,10 +227,10 @@ def test_a_kind_of_ones_own() -> None:
     timeline = machine.record()
     pool = machine.mempool_create(2, kind="numbers", data=100)
     assert machine.mempool_alloc(pool) == 103
-    end = state(machine.kernel)
+    end = cells_of(machine.kernel)
     timeline.rewind(0)
     timeline.to_end()
-    assert state(machine.kernel) == end
+    assert cells_of(machine.kernel) == end
     machine.stop_recording()
 
 

@@ -16,7 +16,8 @@ from kmemlab.sim.livepatch import livepatch
 from kmemlab.types.errors import BadRequest, DoubleFree, OutOfMemory, TooLarge
 from kmemlab.types.gfp import GFP_ATOMIC
 from kmemlab.types.units import PAGE_SIZE
-from tests.alloc.kmap_bench import check_resumed, machine_of, state
+from tests.alloc.kmap_bench import check_resumed, machine_of
+from tests.machine.cells import cells_of
 
 # -- giving out --------------------------------------------------------------------------------------------------------
 
@@ -154,14 +155,14 @@ def test_wrong_frees_are_told() -> None:
 
 def test_no_pages_no_memory() -> None:
     machine = machine_of("amd64-2g-2cpu")
-    before = state(machine.kernel.mm.page)
+    before = cells_of(machine.kernel.mm.page)
     with livepatch(percpu_vm.alloc_pages_inner, lambda mm, gfp, order, nid: None), pytest.raises(OutOfMemory):
         machine.alloc_percpu(32768)
     assert machine.dmesg().splitlines()[-1] == (
         "percpu: allocation failed, size=32768 align=8 atomic=0, failed to populate"
     )
     machine.check()
-    assert state(machine.kernel.mm.page) == before
+    assert cells_of(machine.kernel.mm.page) == before
 
 
 def test_no_addresses_no_memory() -> None:

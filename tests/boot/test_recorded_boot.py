@@ -13,8 +13,8 @@ from kmemlab.boot.memblock import memblock_init
 from kmemlab.hardware.spec import load_spec
 from kmemlab.sim.journal import Command, Journal
 from kmemlab.sim.recorder import Recorder
-from kmemlab.sim.struct import structs_of
 from kmemlab.sim.timeline import Timeline
+from tests.machine.cells import cells_of
 
 STEPS = {
     "detect_memory": lambda boot: detect_memory(boot.bios, boot.boot_params),
@@ -30,14 +30,8 @@ STEPS = {
 }
 
 
-def state(boot: Boot) -> list[bytes]:
-    """Every byte of every column."""
-    views = [view for struct in structs_of(boot) for _, view in struct.columns()]
-    return [bytes(getattr(view, "plain", view)) for view in views]
-
-
 def test_power_on_is_all_zero() -> None:
-    assert not any(any(cells) for cells in state(Boot(load_spec("laptop-8g"))))
+    assert not cells_of(Boot(load_spec("laptop-8g")))
 
 
 def test_rewound_to_power_on_and_run_again() -> None:
@@ -53,15 +47,15 @@ def test_rewound_to_power_on_and_run_again() -> None:
         for name, step in STEPS.items():
             with recorder.command(name, ()):
                 step(boot)
-        assert state(boot) == state(straight)
+        assert cells_of(boot) == cells_of(straight)
         assert boot.printk.lines() == straight.printk.lines()
         timeline.rewind(0)
-        assert not any(any(cells) for cells in state(boot))
+        assert not cells_of(boot)
         assert boot.printk.lines() == ()
         for name, step in STEPS.items():
             with recorder.command(name, ()):
                 step(boot)
-        assert state(boot) == state(straight)
+        assert cells_of(boot) == cells_of(straight)
         assert boot.printk.lines() == straight.printk.lines()
         assert list(timeline.commands) == [Command(name, ()) for name in STEPS]
     finally:
@@ -71,10 +65,10 @@ def test_rewound_to_power_on_and_run_again() -> None:
 def test_a_copy_lives_on_its_own() -> None:
     boot = Boot(load_spec("tiny-128m"))
     detect_memory(boot.bios, boot.boot_params)
-    before = state(boot)
+    before = cells_of(boot)
     twin = copy.deepcopy(boot)
     e820__memory_setup(twin)
-    assert state(boot) == before
+    assert cells_of(boot) == before
     assert boot.printk.lines() == ()
     assert twin.printk.lines()
     assert twin.e820_table.printk is twin.memblock.printk is twin.printk

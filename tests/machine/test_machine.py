@@ -12,11 +12,11 @@ from kmemlab.mm.mem_map import MAX_ORDER
 from kmemlab.sim.struct import structs_of
 from kmemlab.types.errors import BadRequest, BadSpec, DoubleFree, OutOfMemory
 from kmemlab.types.gfp import GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from tests.machine.cells import cells_of
 
 
-def state(machine: Machine) -> list[bytes]:
-    plain = [getattr(view, "plain", view) for struct in structs_of(machine.kernel) for _, view in struct.columns()]
-    return [view.tobytes() for view in plain]
+def state(machine: Machine) -> dict[tuple[int, str, int], bytes]:
+    return cells_of(machine.kernel)
 
 
 def load(machine: Machine, steps: int, seed: int) -> None:

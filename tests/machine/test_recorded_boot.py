@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from kmemlab.machine.machine import Machine
-from kmemlab.sim.struct import structs_of
+from tests.machine.cells import cells_of
 
 
-def state(machine: Machine) -> list[bytes]:
-    columns = [getattr(view, "plain", view) for struct in structs_of(machine.kernel) for _, view in struct.columns()]
-    return [column[: 1 << 18].tobytes() for column in columns]
+def state(machine: Machine) -> dict[tuple[int, str, int], bytes]:
+    return cells_of(machine.kernel)
 
 
 @pytest.mark.parametrize("preset", ["tiny-128m", "numa-2x4g", "old-bios-e801"])

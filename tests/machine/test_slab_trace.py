@@ -11,9 +11,8 @@ from kmemlab.machine.slab_trace import EXAMPLE, AllocatorShot, parse_slab_trace,
 from kmemlab.machine.slabinfo import slabinfo
 from kmemlab.mm.globals import Mm
 from kmemlab.sim.livepatch import livepatch
-from kmemlab.sim.recording import plain_column
-from kmemlab.sim.struct import structs_of
 from kmemlab.types.errors import BadRequest
+from tests.machine.cells import cells_of
 
 
 def of(shot: AllocatorShot, name: str) -> CacheShot:
@@ -108,15 +107,6 @@ def test_comments_and_empty_lines_are_passed_over() -> None:
     assert [event.line for event in parse_slab_trace("\n# nothing\ncreate a 64\n\ncpu 0")] == [3, 5]
 
 
-def everything(machine: Machine) -> dict[tuple[int, str], bytes]:
-    """Every cell of the allocator of objects, of the memory map and of RAM."""
-    found = {}
-    for number, struct in enumerate(structs_of(machine.kernel.slab)):
-        for name, cells in struct.columns():
-            found[number, name] = bytes(plain_column(cells)[: 1 << 20])
-    return found
-
-
 def test_rewinding_and_going_on_comes_to_the_same_end() -> None:
     straight = Machine.boot("tiny-128m", slab="SLAB")
     before = len(straight.commands)
@@ -130,7 +120,7 @@ def test_rewinding_and_going_on_comes_to_the_same_end() -> None:
         for command in straight.commands[before + back :]:
             machine._command(command.name, *command.args)
         assert slabinfo(machine.kernel) == slabinfo(straight.kernel)
-        assert everything(machine) == everything(straight)
+        assert cells_of(machine.kernel.slab) == cells_of(straight.kernel.slab)
     machine.check()
 
 
