@@ -59,6 +59,7 @@ def fallback(
     nofragment: bool = True,
     whole: bool | None = None,
     say: bool = True,
+    block_order: int = 9,
 ) -> Answer:
     """The right answer; each keyword makes it wrong."""
     table = lenders or {0: (2, 1), 1: (2, 0), 2: (0, 1)}
@@ -72,7 +73,7 @@ def fallback(
         return None
 
     def answer(mm: Any, zone: Any, order: int, start_migratetype: int, alloc_flags: int) -> bool:
-        least = max(order, 9) if nofragment and alloc_flags & ALLOC_NOFRAGMENT else order
+        least = max(order, block_order) if nofragment and alloc_flags & ALLOC_NOFRAGMENT else order
         found = first(zone, range(least, 11) if up else range(10, least - 1, -1), start_migratetype)
         if found is None:
             return False
@@ -96,6 +97,7 @@ def steal(
     alike: bool = True,
     boost: bool = True,
     alone: bool = False,
+    unmovable: bool = False,
 ) -> Answer:
     """The right answer; each keyword makes it wrong."""
 
@@ -120,7 +122,7 @@ def steal(
         if not free:
             move_to_free_list(zone, pfn, order, start_migratetype)
             return
-        own = movable if start_migratetype == 1 else 512 - free - movable if old == 1 else 0
+        own = movable if start_migratetype == 1 or (unmovable and old != 1) else 512 - free - movable if old == 1 else 0
         if free + (own if alike else 0) >= least:
             set_pageblock_migratetype(page, pfn, start_migratetype)
 
@@ -169,7 +171,9 @@ def watermark(
     return answer
 
 
-def indices(*, pages: bool = True, at: int = 0, early: bool = False, served: bool = True, empty: int = 1000) -> Answer:
+def indices(
+    *, pages: bool = True, at: int = 0, early: bool = False, served: bool = True, empty: int = 1000, one: int = 1000
+) -> Answer:
     """The right answer; each keyword makes it wrong."""
 
     def answer(nr_free: list[int], order: int) -> tuple[int, int]:
@@ -181,7 +185,7 @@ def indices(*, pages: bool = True, at: int = 0, early: bool = False, served: boo
         if served and usable:
             return unusable, -1000
         wanted = 1000 * (free // (1 << order)) if early else 1000 * free // (1 << order)
-        return unusable, 1000 - (1000 + wanted) // blocks
+        return unusable, 1000 - (one + wanted) // blocks
 
     return answer
 
@@ -200,11 +204,13 @@ WRONG = [
     ("buddy.fallback", fallback(up=True), lend.LARGEST, "Unmovable pages of order 0"),
     ("buddy.fallback", fallback(movable=False), lend.SMALLEST, "Movable pages of order 0"),
     ("buddy.fallback", fallback(nofragment=False), lend.WHOLE, "with ALLOC_NOFRAGMENT"),
+    ("buddy.fallback", fallback(block_order=8), lend.WHOLE, "free: pfn 256 order 8"),
     ("buddy.fallback", fallback(whole=True), lend.SPREAD, "Movable pages"),
     ("buddy.fallback", fallback(say=False), lend.SAYS, "free: pfn 8 order 0"),
     ("buddy.steal", steal(reserve=False), steal_laws.RESERVED, "of a pageblock that is HighAtomic"),
     ("buddy.steal", steal(pageblocks=False), steal_laws.WHOLE_BLOCKS, "order 9"),
     ("buddy.steal", steal(least=257), steal_laws.HALF, "192 pages free, 256 movable"),
+    ("buddy.steal", steal(unmovable=True), steal_laws.HALF, "64 pages free, 300 movable"),
     ("buddy.steal", steal(late=True), steal_laws.HALF, "68 pages free, 444 movable"),
     ("buddy.steal", steal(alike=False), steal_laws.HALF, "movable"),
     ("buddy.steal", steal(boost=False), steal_laws.BOOST, "whole_block is False"),
@@ -221,7 +227,8 @@ WRONG = [
     ("buddy.watermark", watermark(reserved=ALLOC_MIN_RESERVE), marks.RESERVED, "ALLOC_MIN_RESERVE"),
     ("buddy.index", indices(pages=False), told.UNUSABLE, "unusable of"),
     ("buddy.index", indices(at=1), told.UNUSABLE, "unusable of 4 0"),
-    ("buddy.index", indices(early=True), told.SHARE, "fragmentation of 7 3 1"),
+    ("buddy.index", indices(early=True), told.SHARE, "fragmentation of 1 0"),
+    ("buddy.index", indices(one=1001), told.SHARE, "fragmentation of 1 0"),
     ("buddy.index", indices(served=False), told.SERVED, "fragmentation of 4 0"),
     ("buddy.index", indices(empty=0), told.UNUSABLE, "unusable of 0 0"),
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from kmemlab.course.tasks.e820_numbers import given_last_pfn, given_predict, las
 from kmemlab.course.tasks.e820_variant import RULES
 from kmemlab.machine.machine import Machine
 from kmemlab.types.e820_type import e820_type_text
+from kmemlab.types.units import U64_MAX
 from tests.course.judged import ADA, given_to, student_with, wrong
 
 # -- e820.update_table -------------------------------------------------------------------------------------------------
@@ -33,12 +34,13 @@ def sanitise(
     joins: bool = True,
     nomerge: Callable[[int], bool] = e820_nomerge,
     fewest: int = 2,
+    end: int = U64_MAX,
     sort: bool = True,
     result: int = 0,
 ) -> int:
     """A right answer, written another way than the kernel's: stretch by stretch. Each keyword makes it wrong."""
     entries = table.entries()
-    if len(entries) < fewest or any(entry.end >= 1 << 64 for entry in entries):
+    if len(entries) < fewest or any(entry.end > end for entry in entries):
         return -1
     if not sort:
         return result
@@ -74,6 +76,16 @@ def test_a_right_update_table_holds_in_full() -> None:
             "[0x0-0x3] persistent (type 12); [0x4-0x7] persistent (type 12)",
         ),
         ({"fewest": 0}, "fewer than two entries", "an empty table"),
+        (
+            {"end": U64_MAX - 1},
+            "gives 0",
+            "[0x0-0x1111111111111110] usable; [0xaaaaaaaaaaaaaaaa-0xfffffffffffffffe] usable",
+        ),
+        (
+            {"end": U64_MAX + 1},
+            "one that wraps around",
+            "[0x0-0x3] usable; [0xfffffffffffffff7-0xffffffffffffffff] usable",
+        ),
         ({"sort": False}, "in order and don't overlap", "[0x0-0x0] usable; [0x0-0x0] usable"),
         ({"result": 1}, "gives 0", "[0x0-0x0] usable; [0x1-0x1] usable"),
     ],

@@ -41,7 +41,7 @@ def order_with(**wrong: Any) -> Callable[..., Any]:
         most = params.slub_max_order
         wanted = params.slub_min_objects or 4 * (wrong.get("cpus") or params.nr_cpus.bit_length() + 1)
         wanted = min(wanted, (PAGE << most) // size)
-        while wanted > 1:
+        while wanted > wrong.get("two", 1):
             for part in parts:
                 order = lowest(wanted, part, params.slub_min_order, most, size)
                 if order is not None:
@@ -140,6 +140,10 @@ def bottom(entries: list[int], objp: int, limit: int, batch: int) -> Any:
 WRONG = [
     ("slab.order", order_with(parts=(16,)), WASTE, "objects of"),
     ("slab.order", order_with(parts=(4,)), WASTE, "objects of"),
+    ("slab.order", order_with(parts=(15, 8, 4)), WASTE, "1096 bytes"),
+    ("slab.order", order_with(parts=(16, 8, 5)), WASTE, "8200 bytes"),
+    ("slab.order", order_with(parts=(16, 8, 3)), "", "11000 bytes"),
+    ("slab.order", order_with(two=2), WASTE, "16384 bytes"),
     ("slab.order", order_with(highest=True), LOWEST, "objects of 8 bytes, 1 CPUs"),
     ("slab.order", order_with(cpus=1), WASTE, "objects of"),
     ("slab.order", order_with(last=3), "the result is an order", "40000 bytes"),
@@ -307,13 +311,14 @@ def test_the_leak_is_the_one_that_was_put_in_and_each_part_is_judged() -> None:
     assert grown[first] > 1.5 * grown[second] > 0
     assert second == "radix_tree_node"
     assert result_of("slab.leak", truth, ADA).points == 10
-    mistakes: dict[str, Any] = {
-        "cache": "radix_tree_node",
-        "objects": int(after[first][1]),
-        "kib": truth["objects"] * int(after[first][3]) // 1024 + 1,
-        "minutes_left": given["available_kib"] // truth["kib"],
-    }
-    for part, value in mistakes.items():
+    mistakes: list[tuple[str, Any]] = [
+        ("cache", "radix_tree_node"),
+        ("objects", int(after[first][1])),
+        ("objects", int(after[first][2]) - int(before[first][2])),
+        ("kib", truth["objects"] * int(after[first][3]) // 1024 + 1),
+        ("minutes_left", given["available_kib"] // truth["kib"]),
+    ]
+    for part, value in mistakes:
         result = result_of("slab.leak", truth | {part: value}, ADA)
         assert result.case is not None
         assert result.case.text.startswith(part)

@@ -55,7 +55,7 @@ def best(node: int, used: Any, distance: Any, load: Any, wrong: str = "") -> Any
 
 def to_page(pfn: int, sections: Any, pages: int, size: int, wrong: str = "") -> Any:
     section, index = divmod(pfn, pages)
-    if section >= len(sections):
+    if section == len(sections) if wrong == "behind" else section >= len(sections):
         return 0 if wrong == "beyond" else None
     if sections[section] is None:
         return 0 if wrong == "hole" else None
@@ -103,6 +103,7 @@ WRONG = [
     ("zones.zonelist", "load", NEXT, "node 0, used [0]"),
     ("zones.zonelist", "farthest", NEXT, "node 0, used [0]"),
     ("zones.pfn_to_page", "beyond", NONE, "4 pages a section"),
+    ("zones.pfn_to_page", "behind", "", "4 pages a section"),
     ("zones.pfn_to_page", "hole", NONE, "None"),
     ("zones.pfn_to_page", "flat", OWN, "4 pages a section"),
     ("zones.pfn_to_page", "bytes", OWN, "64 bytes"),

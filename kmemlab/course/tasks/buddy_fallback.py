@@ -122,6 +122,7 @@ SMALL: list[tuple[int, int, tuple[Block, ...], bool]] = [
     (U, 0, ((8, 2, M), (16, 2, M), (32, 2, M)), False),
     (U, 0, ((8, 3, M), (32, 5, M)), True),
     (U, 0, ((8, 3, R), (512, 9, M)), True),
+    (U, 0, ((256, 8, R),), True),
     (M, 10, ((0, 10, U), (1024, 9, R)), True),
 ]
 

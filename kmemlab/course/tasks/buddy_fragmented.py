@@ -60,6 +60,7 @@ def cases_index(_given: None, rng: Random) -> list[Case]:
     few = [
         ((0,) * ORDERS, 0), ((4,) + (0,) * 10, 0), ((4,) + (0,) * 10, 1), ((64,) + (0,) * 10, 2),
         ((2, 1, 1) + (0,) * 8, 1), ((7, 3, 1) + (0,) * 8, 4), ((0, 0, 3, 0, 1) + (0,) * 6, 3),
+        ((1,) + (0,) * 10, 1), ((0,) * 9 + (7, 0), 10),
     ]  # fmt: skip
     real = [
         (counts_of(text_of(machine, "buddyinfo"), "DMA32"), order) for machine in PRINTED for order in (3, 6, 9, 10)

@@ -244,7 +244,12 @@ CUT: list[list[Entry]] = [
     [(0, 8, E820_TYPE_PRAM), (2, 2, RAM)],
     [(0, 4, E820_TYPE_SOFT_RESERVED), (4, 2, E820_TYPE_SOFT_RESERVED)],
 ]
-REFUSED: list[list[Entry]] = [[], [(0, 4, RAM)], [(0, 4, RAM), (U64_MAX - 7, 16, RESERVED)]]
+REFUSED: list[list[Entry]] = [
+    [],
+    [(0, 4, RAM)],
+    [(0, 4, RAM), (U64_MAX - 7, 16, RESERVED)],
+    [(0, 4, RAM), (U64_MAX - 7, 8, RESERVED)],
+]
 
 
 def drawn(rng: Random, count: int) -> list[Entry]:
@@ -258,7 +263,8 @@ def drawn(rng: Random, count: int) -> list[Entry]:
 def cases_update(_given: None, rng: Random) -> list[Case]:
     """Two entries first, then many, in bytes, pages and GiB; what must be cut, what must be refused; two machines."""
     more = [(drawn(rng, 2 + at // 2), unit) for at, unit in enumerate((1, 1, PAGE_SIZE, 1, GIB, PAGE_SIZE, 1, GIB))]
-    tables = [(table, 1) for table in SMALL] + more
+    to_the_end = [(0, 8, RAM), (10, 5, RESERVED)], U64_MAX // 15  # 15 units: the highest end that doesn't wrap around
+    tables = [(table, 1) for table in SMALL] + [*more, to_the_end]
     cases = [map_case(table, unit, cost(table)) for table, unit in tables]
     cases += [map_case(table, 1, 3000 + cost(table)) for table in CUT]
     cases += [map_case(table, 1, 6000 + len(table)) for table in REFUSED]

@@ -135,6 +135,7 @@ def boots_the_machine(answer: Answer, seed: str) -> Verdict | None:
 def cases_order(_given: None, rng: Random) -> list[Case]:
     """Plain sizes first, then sizes that waste, those too large for order 3, some of a real machine, then a boot."""
     sizes = [8, 64, 512, 504, 640, 1024, 2048, 4096, 700, 1504, 6208, 8192, 20_000, 40_000, 3_000_000, 5_000_000]
+    sizes += [1096, 8200, 11_000, 16_384]  # a waste of nearly a 16th, nearly a quarter, more at any order, none
     plain = [(size, cpus) for size in sizes for cpus in (1, 4)]
     drawn = [(rng.randrange(8, 9000) & -8 or 8, rng.choice((1, 2, 3, 8, 16, 64))) for _ in range(12)]
     cases = [order_case(size, cpus) for size, cpus in plain + drawn]

@@ -1,7 +1,7 @@
 """Chapter 06: a leak, told by two /proc/slabinfo of one machine.
 
 Both texts are real: a machine of 128 MiB before and after some programs read files. Into the second one a leak was put,
-drawn for each student: slabs full of objects that nobody gives back.
+drawn for each student: slabs of objects that nobody gives back, the last slab not yet full.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def rows_of(text: str) -> dict[str, Row]:
     return rows
 
 
-def leaking_line(row: Row, slabs: int) -> str:
-    """The line of a cache that has so many slabs more, all of their objects held."""
+def leaking_line(row: Row, slabs: int, unused: int) -> str:
+    """The line of a cache that has so many slabs more, all of their objects held but for those unused."""
     name, active, total, size, objects, pages, had = row
-    more = slabs * objects
+    held, all = active + slabs * objects - unused, total + slabs * objects
     return (
-        f"{name:<17} {active + more:6} {total + more:6} {size:6} {objects:4} {pages:4} : tunables    0    0    0 : "
+        f"{name:<17} {held:6} {all:6} {size:6} {objects:4} {pages:4} : tunables    0    0    0 : "
         f"slabdata {had + slabs:6} {had + slabs:6}      0"
     )
 
@@ -47,7 +47,10 @@ def given_leak(rng: Random) -> dict[str, Any]:
     name = rng.choice([name for name in SUSPECTS if name in rows])
     pages = rows[name][5]
     slabs = rng.randrange(70, 110) // pages
-    lines = [leaking_line(rows[name], slabs) if line.split()[0] == name else line for line in after.splitlines()]
+    unused = rng.randrange(1, rows[name][4])  # else "all objects" would do as well as "active objects"
+    lines = [
+        leaking_line(rows[name], slabs, unused) if line.split()[0] == name else line for line in after.splitlines()
+    ]
     return {"before": before, "after": "\n".join([*lines, ""]), "minutes": MINUTES,
             "available_kib": 4 * rng.randrange(4000, 8000)}  # fmt: skip
 

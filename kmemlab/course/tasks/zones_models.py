@@ -135,10 +135,11 @@ def judge_pfn_to_page(answer: Answer, case: Case) -> Verdict | None:
 
 
 def cases_pfn_to_page(_given: None, rng: Random) -> list[Case]:
-    """Every layout with its page frames, and one beyond the end; then a machine."""
+    """Every layout with its page frames, and some beyond the end; then a machine."""
     cases = []
     for number, (sections, pages, size) in enumerate(layouts(rng)):
-        pfns = [*samples(pages, len(sections), rng), len(sections) * pages]
+        end = len(sections) * pages
+        pfns = [*samples(pages, len(sections), rng), end, end + pages]
         cases.append(Case(told(sections, pages, size), (sections, pages, size, pfns), number))
     return with_machine(cases, rng)
 
