@@ -219,6 +219,7 @@ register(
         cases_find,
         # find_buddy_pfn is too small to be recorded: what differs is what comes of it.
         inside=in_machine(find_buddy_pfn, seen=free_one_page, panel=zone_panel),
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )
 
@@ -273,6 +274,7 @@ register(
         judge_expand,
         cases_expand,
         inside=in_machine(expand, panel=zone_panel),
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )
 
@@ -379,5 +381,6 @@ register(
         judge_free,
         cases_free,
         inside=in_machine(free_one_page, panel=zone_panel),
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )

@@ -232,5 +232,6 @@ register(
         judge_hole,
         cases_hole,
         inside=inside_machine,
+        seconds=15.0,  # the whole machine, on a slow computer
     )
 )
