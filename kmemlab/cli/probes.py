@@ -64,7 +64,7 @@ def lab() -> Iterator[Finding]:
 
 def tests() -> Iterator[Finding]:
     """What the tests need besides."""
-    for package in ("pytest", "pytest-timeout", "hypothesis", "playwright", "mypy", "ruff"):
+    for package in ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "playwright", "mypy", "ruff"):
         yield _package(package, TEST)
 
 

@@ -122,7 +122,7 @@ def nbval(tmp_path: Path) -> NbvalRun:
         ]
         done = subprocess.run(
             [*command, *flags, str(notebook)],
-            env=kernel_environment(),
+            env=kernel_environment() | {"PYTEST_ADDOPTS": ""},  # those of the run around it
             capture_output=True,
             text=True,
             timeout=280,
