@@ -14,7 +14,7 @@ from typing import Any
 
 from kmemlab.course.answer import Answer, NotSolvedYet, kernels_own, kind, unsolved
 from kmemlab.course.box import html_box, text_box
-from kmemlab.course.deadline import TimeIsUp, deadline
+from kmemlab.course.deadline import MOST_MEMORY, MemoryIsUp, TimeIsUp, deadline
 from kmemlab.course.first_difference import first_difference
 from kmemlab.course.inside import Inside
 from kmemlab.course.judge import CheckResult, judge_answer
@@ -107,9 +107,11 @@ def _first_difference(name: str, answer: Any) -> Player | None:
             machines = _runnable(task, answer, where)
             found = (first_difference(inside, Answer(answer)) for inside in machines)
             return next((player for player in found if player), None)
-    except TimeIsUp:
+    except TimeIsUp as up:
+        much = f"took more than {MOST_MEMORY >> 20} MiB"
+        long = f"was still running after {MOST_SECONDS:g} s"
         raise BadRequest(
-            f"the machine was still running after {MOST_SECONDS:g} s", where=where,
+            f"the machine {much if isinstance(up, MemoryIsUp) else long}", where=where,
             remedy="if your answer has a loop: does each turn come nearer to its end?",
         ) from None  # fmt: skip
     except NotSolvedYet:

@@ -11,7 +11,7 @@ from types import FunctionType, TracebackType
 from typing import Any
 
 from kmemlab.course.answer import Answer, NotPlain, NotSolvedYet, kernels_own, unsolved
-from kmemlab.course.deadline import TimeIsUp, deadline
+from kmemlab.course.deadline import MOST_MEMORY, MemoryIsUp, TimeIsUp, deadline
 from kmemlab.course.task import Case, Task, Verdict
 from kmemlab.course.told import cut, error_text, few_words, pressed
 
@@ -100,6 +100,8 @@ def judge_case(task: Task, answer: Answer, case: Case, end: float = math.inf) ->
     try:
         with deadline(min(task.seconds, left)):
             return _bounded(_judged(task, answer, case))
+    except MemoryIsUp:
+        return Verdict(ENDS, f"it took more than {MOST_MEMORY >> 20} MiB; does a list in it grow with each turn?")
     except TimeIsUp:
         if left < task.seconds:
             return Verdict(ENDS, f"all cases together took longer than {_seconds(task):g} s")

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from kmemlab.course.deadline import TimeIsUp, deadline
+from kmemlab.course import deadline as limits
+from kmemlab.course.deadline import MemoryIsUp, TimeIsUp, deadline, held_memory
 
 
 def busy(seconds: float) -> None:
@@ -61,6 +62,23 @@ def stubborn(seconds: float, times: int) -> None:
 def test_an_answer_that_catches_it_is_ended_all_the_same() -> None:
     with pytest.raises(TimeIsUp), deadline(0.02):
         stubborn(30, times=2)
+
+
+def grow(seconds: float) -> None:
+    held, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        held.append(b"x" * (1 << 16))  # zeros would take no memory
+
+
+@pytest.mark.skipif(held_memory() == 0, reason="no /proc/self/status on this system")
+def test_it_ends_what_takes_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_MEMORY", 64 << 20)
+    before = held_memory()
+    with pytest.raises(MemoryIsUp), deadline(60):
+        grow(30)
+    assert held_memory() - before < 32 << 20, "what it held is given back"
+    with deadline(60):
+        busy(0.3)
 
 
 def test_a_profiler_goes_on_behind_it() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
+from kmemlab.course import deadline as limits
 from kmemlab.course.answer import Answer, NotPlain, plain, unsolved
 from kmemlab.course.box import html_box, text_box
+from kmemlab.course.deadline import held_memory
 from kmemlab.course.judge import ENDS, NOT_SOLVED, RETURNS_PLAIN, YOUR_OWN, CheckResult, judge_answer
 from kmemlab.course.task import BadTask, Case, Task, Tasks, Verdict
 
@@ -260,6 +263,20 @@ def test_all_cases_together_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None
     got = result(slow)
     assert got.held == 2
     assert got.verdict == Verdict(ENDS, "all cases together took longer than 0.6 s")
+
+
+@pytest.mark.skipif(held_memory() == 0, reason="no /proc/self/status on this system")
+def test_an_answer_that_takes_all_memory_gets_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_MEMORY", 64 << 20)
+
+    def hoards(numbers: list[int]) -> int:
+        while True:
+            numbers += [len(numbers)] * 1000
+
+    got = result(hoards, replace(TOTAL, seconds=30.0))
+    assert got.verdict is not None
+    assert (got.verdict.law, got.held) == (ENDS, 0)
+    assert "does a list in it grow" in got.verdict.seen
 
 
 def test_recursion_without_an_end_gets_a_verdict() -> None:
