@@ -48,33 +48,30 @@ def half_solved(exercise: Notebook, solution: Notebook) -> tuple[Notebook, set[i
     return half, left
 
 
-def hold_the_contract(course: Path, name: str, nbval: NbvalRun) -> None:
+def hold_the_contract(course: Path, name: str, nbval: NbvalRun, scratch: Path) -> None:
     exercise, solution = read(course / "exercises" / name), read(course / "solutions" / name)
     checks = check_numbers(exercise)
     assert checks, f"{name} checks nothing"
     assert failed(nbval(course / "exercises" / name, "--nbval-lax")) == checks, "unsolved: exactly the checks fail"
     assert failed(nbval(course / "solutions" / name, "--nbval-lax")) == set(), "solved: nothing fails"
     half, left = half_solved(exercise, solution)
-    # Beside the exercise, so that it runs in the same folder and reads the same files.
-    path = course / "exercises" / f".half-{name}"
-    write(path, half)
-    try:
-        assert failed(nbval(path, "--nbval-lax")) == left, "half solved: exactly the unsolved fail"
-    finally:
-        path.unlink()
+    write(scratch / name, half)
+    assert failed(nbval(scratch / name, "--nbval-lax")) == left, "half solved: exactly the unsolved fail"
 
 
-def test_a_toy_course_holds_the_contract(toy_course: Path, nbval: NbvalRun) -> None:
+def test_a_toy_course_holds_the_contract(toy_course: Path, nbval: NbvalRun, tmp_path: Path) -> None:
     build(toy_course)
-    hold_the_contract(toy_course, "99_toy.ipynb", nbval)
+    hold_the_contract(toy_course, "99_toy.ipynb", nbval, tmp_path)
 
 
-def test_the_contract_breaks_where_an_exercise_is_solved_already(toy_course: Path, nbval: NbvalRun) -> None:
+def test_the_contract_breaks_where_an_exercise_is_solved_already(
+    toy_course: Path, nbval: NbvalRun, tmp_path: Path
+) -> None:
     build(toy_course)
     path = toy_course / "exercises" / "99_toy.ipynb"
     write(path, read(toy_course / "solutions" / "99_toy.ipynb"))
     with pytest.raises(AssertionError, match="exactly the checks fail"):
-        hold_the_contract(toy_course, "99_toy.ipynb", nbval)
+        hold_the_contract(toy_course, "99_toy.ipynb", nbval, tmp_path)
 
 
 def test_exercises_equal_a_fresh_build_byte_for_byte() -> None:
@@ -82,8 +79,10 @@ def test_exercises_equal_a_fresh_build_byte_for_byte() -> None:
 
 
 @each_solution
-def test_unsolved_fails_in_its_checks_solved_in_none_half_in_the_rest(solution: Path, nbval: NbvalRun) -> None:
-    hold_the_contract(ROOT, solution.name, nbval)
+def test_unsolved_fails_in_its_checks_solved_in_none_half_in_the_rest(
+    solution: Path, nbval: NbvalRun, tmp_path: Path
+) -> None:
+    hold_the_contract(ROOT, solution.name, nbval, tmp_path)
 
 
 @each_solution
