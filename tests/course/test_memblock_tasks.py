@@ -43,13 +43,16 @@ def add(
     merges: bool = True,
     overwrites: bool = False,
     counts: bool = True,
+    touches: bool = False,
+    first: bool = True,
+    single: bool = True,
 ) -> None:
     """A right answer, written as C's one loop. Each keyword makes it wrong."""
     end = base + size
-    if size == 0 and not empties:
+    if (size == 0 and not empties) or (size == 1 and not single):
         return
     if type.size[0] == 0:
-        type.base[0], type.size[0], type.nid[0], type.flags[0] = base, size, nid, flags
+        type.base[0], type.size[0], type.nid[0], type.flags[0] = base, size, nid, flags * first
         type.total_size = size
         return
     at = 0
@@ -58,7 +61,7 @@ def add(
         if region_end > base:
             if overwrites:
                 type.nid[at] = nid
-            if region > base:
+            if region > base or (touches and region == base):
                 memblock_insert_region(type, at, base, region - base, nid, flags)
                 at += 1
             base = min(region_end, end)
@@ -91,8 +94,11 @@ def test_a_right_add_range_holds_and_boots_two_machines() -> None:
         ({"empties": True}, "empty", 1),
         ({"splits": False}, "in order and don't overlap", 1),
         ({"merges": False}, "neighbours that touch", 1),
-        ({"overwrites": True}, "keeps its node", 1),
+        ({"overwrites": True}, "keeps its own", 1),
         ({"counts": False}, "total_size counts each byte once", 1),
+        ({"touches": True}, "no region of the list is empty", 1),
+        ({"first": False}, "the node and the flags with which it first came", 0),
+        ({"single": False}, "afterwards the list covers", 0),
     ],
 )
 def test_a_wrong_add_range_is_told_the_law_on_a_small_list(mistake: dict[str, bool], law: str, regions: int) -> None:

@@ -110,7 +110,7 @@ def _broken_add(got: list[Region], want: list[Region]) -> str:
     if have.keys() != should.keys():
         return "afterwards the list covers what it covered before, and the new range, and nothing else"
     if have != should:
-        return "what was in the list before keeps its node and its flags"
+        return "a byte has the node and the flags with which it first came: what was in the list before keeps its own"
     return "neighbours that touch and agree in node and flags are one region"
 
 
@@ -159,6 +159,8 @@ def ledger(log: str) -> list[str]:
 
 ADDS: list[tuple[list[Region], Region]] = [
     ([], (4, 4, 0, 0)),
+    ([], (4, 4, 1, 1)),
+    ([], (4, 1, 0, 0)),
     ([(0, 4, 0, 0)], (8, 4, 0, 0)),
     ([(8, 4, 0, 0)], (0, 4, 0, 0)),
     ([(0, 4, 0, 0)], (4, 4, 0, 0)),
@@ -170,6 +172,8 @@ ADDS: list[tuple[list[Region], Region]] = [
     ([(0, 4, 0, 0)], (0, 4, 0, 0)),
     ([(0, 4, 0, 0)], (4, 4, 1, 0)),
     ([(2, 2, 0, 0)], (0, 8, 1, 0)),
+    ([(2, 2, 0, 0)], (2, 4, 1, 0)),
+    ([(0, 1, 0, 0)], (4, 4, 0, 0)),
     ([(0, 4, 0, 1)], (4, 4, 0, 0)),
     ([(2, 2, 0, 1)], (0, 8, 0, 0)),
     ([(0, 2, 0, 0), (4, 2, 0, 0)], (2, 2, 0, 0)),

@@ -32,9 +32,9 @@ def rows_of(text: str) -> dict[str, Row]:
 def leaking_line(row: Row, slabs: int, unused: int) -> str:
     """The line of a cache that has so many slabs more, all of their objects held but for those unused."""
     name, active, total, size, objects, pages, had = row
-    held, all = active + slabs * objects - unused, total + slabs * objects
+    held, made = active + slabs * objects - unused, total + slabs * objects
     return (
-        f"{name:<17} {held:6} {all:6} {size:6} {objects:4} {pages:4} : tunables    0    0    0 : "
+        f"{name:<17} {held:6} {made:6} {size:6} {objects:4} {pages:4} : tunables    0    0    0 : "
         f"slabdata {had + slabs:6} {had + slabs:6}      0"
     )
 
